@@ -1,0 +1,7 @@
+"""``python -m benchctl``."""
+
+from __future__ import annotations
+
+from benchctl.cli import main
+
+main()

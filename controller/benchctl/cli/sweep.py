@@ -1,0 +1,512 @@
+"""``benchctl sweep`` and ``benchctl plan``: the main job, and what it would do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from benchctl.cli.render import Column, Output, emit, emit_json, number, output_options
+from benchctl.errors import JobsFailedError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from types import FrameType
+
+    from sqlalchemy import Engine
+
+    from benchctl.home import Home
+    from benchctl.ledger import Ledger
+    from benchctl.pipeline import Report
+    from benchctl.plan import Plan, Server
+    from benchctl.request import SweepRequest
+
+    Command = TypeVar("Command", bound=Callable[..., Any])
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells give it: 128 and the signal's number."""
+
+WITH_RESUME = ("resume", "yes", "as_json", "query")
+"""Options that go together with ``--resume``; the others are what the sweep was begun with."""
+
+
+def request_options(command: Command) -> Command:
+    """The options that say what to measure, and where."""
+    options = [
+        click.option(
+            "--vendors", metavar="LIST", default="local", show_default=True,
+            help="Where: local (this machine) or ssh (servers of one's own).",
+        ),
+        click.option("--inventory", type=click.Path(), help="Ansible inventory with the servers of --vendors ssh."),
+        click.option("--servers", metavar="GLOB,..", help="Only servers whose name matches one of these patterns."),
+        click.option("--suite", default="quick", show_default=True, metavar="NAME|PATH", help="What to measure."),
+        click.option(
+            "--model", "models", multiple=True, metavar="MODEL",
+            help="Measure this model instead of the suite's: a name, the path of a GGUF file, or "
+            "hf:owner/repo/file.gguf. May be repeated.",
+        ),
+        click.option(
+            "--weights", type=click.Choice(["auto", "real", "synthetic"]), default="auto", show_default=True,
+            help="Real weights are downloaded; synthetic ones are random, in the same shapes, and just as fast.",
+        ),
+        click.option(
+            "--llama-bench", type=click.Path(), help="This llama-bench.  [default: one on PATH, or a cached build]"
+        ),
+        click.option("--mirror", metavar="URL", help="Folder with the model files, tried before their own addresses."),
+        click.option("--connections", type=click.IntRange(1, 64), default=4, show_default=True, help="Per download."),
+        click.option("--threads", type=click.IntRange(min=0), default=0, help="[default: physical cores]"),
+        click.option(
+            "--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True,
+            help="GPUs where there are some, the CPU alone, or a GPU without fail.",
+        ),
+        click.option("--price", metavar="PRICE", help="What a server costs, as 0.046USD/h."),
+        click.option("--budget", metavar="MONEY", help="The most that the sweep may cost, as 5USD; needs a price."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command()
+@request_options
+@click.option("--poll-seconds", type=click.FloatRange(min=0.1), help="How often to look.  [default: local 1, ssh 15]")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--yes", is_flag=True, help="Don't ask. Without it what costs money, or runs on servers, is asked for.")
+@click.option("--resume", metavar="SWEEP", help="Go on with this sweep (or the beginning of its name, or 'last').")
+@output_options(csv=False)
+@click.pass_context
+def sweep(
+    ctx: click.Context,
+    /,
+    dry_run: bool,
+    yes: bool,
+    resume: str | None,
+    as_json: bool,
+    query: str | None,
+    **asked: Any,
+) -> None:
+    """Plan, measure, collect, ingest: the main job.
+
+    Shows the plan, measures, and ends with a table of what was measured; rows go into the database, raw files into the
+    lake. Ctrl-C stops cleanly and keeps what is measured, and --resume goes on.
+
+    Exit status: 0 all went well, 1 an error, 2 wrong usage, 3 some jobs failed, 130 interrupted.
+    """
+    from benchctl import ledger
+
+    home: Home = ctx.obj
+    output = Output(as_json, query=query)
+    if resume is not None:
+        _refuse_options(ctx)
+        name = ledger.find_sweep(home, resume)
+        _resume(ctx, home, name, output)
+        return
+    request = request_from(asked)
+    planned = plan_of(request, home)
+    show_plan(planned, output, dry_run)
+    if dry_run:
+        return
+    if not planned.running:
+        raise UsageError("There is nothing to measure: every server is left out.", "The plan says why.")
+    _confirm(request, yes)
+    from benchctl.pipeline import machine_held
+
+    home.ensure()
+    name = ledger.sweep_name(request.vendors, datetime.now(UTC))
+    with _database(home) as engine, machine_held(home, request, name):
+        binary = _llama_bench(home, request)
+        request = replace(request, llama_bench=str(binary))
+        book = ledger.Ledger.create(home, engine, request, _jobs_of(planned), sweep=name)
+        _run(ctx, book, engine, binary, output)
+
+
+@click.command()
+@request_options
+@output_options()
+@click.pass_obj
+def plan(home: Home, /, as_json: bool, as_csv: bool, query: str | None, **asked: Any) -> None:
+    """What a sweep would do and cost, and what it leaves out and why.
+
+    "At most" is the sum of all time limits. "Expected" uses speeds measured earlier on the same server; without them it
+    is a rough guess from cores and model size.
+    """
+    show_plan(plan_of(request_from({**asked, "poll_seconds": None}), home), Output(as_json, as_csv, query), alone=True)
+
+
+def request_from(asked: Mapping[str, Any]) -> SweepRequest:
+    """Check the options and make a request of them.
+
+    Raises:
+        UsageError: an option names what is not there.
+        SettingsFileError: the suite's file is wrong.
+    """
+    from benchctl.models import resolve_model
+    from benchctl.plan import parse_budget, parse_price
+    from benchctl.request import SSH, SweepRequest
+    from benchctl.suites import load_suite
+
+    vendors = _vendors(asked["vendors"])
+    if asked["inventory"] and SSH not in vendors:
+        raise UsageError("--inventory belongs to --vendors ssh.", "Give --vendors ssh, or leave out --inventory.")
+    if asked["price"]:
+        parse_price(asked["price"])
+    if asked["budget"]:
+        parse_budget(asked["budget"])
+    suite = load_suite(asked["suite"])
+    named = asked["models"] or suite.model_names
+    models = tuple({model.name: model for model in map(resolve_model, named)}.values())
+    on_disk = [model.name for model in models if model.path]
+    if on_disk and SSH in vendors:
+        raise UsageError(
+            f"{on_disk[0]} is a file on this machine, and the servers don't have it.",
+            "Name a known model, or give hf:owner/repo/file.gguf.",
+        )
+    return SweepRequest(
+        vendors=vendors,
+        suite=replace(suite, model_names=tuple(model.name for model in models)),
+        models=models,
+        inventory=os.path.abspath(asked["inventory"]) if asked["inventory"] else "",  # noqa: PTH100 - may not exist
+        servers=tuple(one.strip() for one in (asked["servers"] or "").split(",") if one.strip()),
+        weights=asked["weights"],
+        llama_bench=asked["llama_bench"] or "",
+        mirror=asked["mirror"] or "",
+        connections=asked["connections"],
+        threads=asked["threads"],
+        device=asked["device"],
+        price=asked["price"] or "",
+        budget=asked["budget"] or "",
+        poll_seconds=asked["poll_seconds"] or 0.0,
+    )
+
+
+def plan_of(request: SweepRequest, home: Home) -> Plan:
+    """The plan of a request; nothing is written for it."""
+    from benchctl.plan import make_plan, parse_budget
+    from benchctl.servers import find_servers
+
+    servers = find_servers(request, home)
+    return make_plan(
+        request.suite,
+        request.models,
+        servers,
+        weights=request.weights,
+        known=_known_speeds(home, servers),
+        budget=parse_budget(request.budget) if request.budget else None,
+    )
+
+
+def show_plan(planned: Plan, output: Output, alone: bool) -> None:
+    """Print the plan: as the command's answer (``alone``), or before the sweep begins, and then for people only."""
+    from benchctl.view import duration
+
+    if output.for_machines and not alone:
+        return
+    rows = plan_rows(planned)
+    columns = [
+        Column("server", "server"),
+        Column("model", "model"),
+        Column("scenarios", "scenarios", "right"),
+        Column("fetch_bytes", "to fetch, MiB", "right", lambda row: f"{row['fetch_bytes'] / 1024**2:.0f}"),
+        Column("expected_seconds", "expected", "right", lambda row: duration(row["expected_seconds"])),
+        Column("limit_seconds", "at most", "right", lambda row: duration(row["limit_seconds"])),
+        Column("left_out", "left out because"),
+    ]
+    if any(row["expected_cost"] is not None for row in rows):
+        columns.insert(-1, Column("expected_cost", "expected cost", "right", _cost("expected_cost")))
+        columns.insert(-1, Column("limit_cost", "cost at most", "right", _cost("limit_cost")))
+    title = f"Suite {planned.suite.name}, {planned.weights} weights" if alone else f"Plan: suite {planned.suite.name}"
+    emit(rows, columns, output, title=title, notes=[*_totals(planned), *planned.notes])
+    if not alone:
+        click.echo()
+
+
+def plan_rows(planned: Plan) -> list[dict[str, Any]]:
+    """The plan as plain objects, one per model of each job."""
+    rows = []
+    for job in planned.jobs:
+        price = job.server.price
+        for one in job.models:
+            left_out = job.left_out or one.left_out
+            expected = None if left_out else one.expected_seconds
+            limit = 0.0 if left_out else one.limit_seconds
+            rows.append(
+                {
+                    "job": job.job,
+                    "vendor": job.server.vendor,
+                    "server": job.server.name,
+                    "model": one.model.name,
+                    "scenarios": one.scenarios,
+                    "scenarios_expected_too_slow": one.expected_skips,
+                    "fetch_bytes": one.fetch_bytes,
+                    "expected_seconds": expected,
+                    "limit_seconds": limit,
+                    "expected_cost": price.cost(expected) if price and expected is not None else None,
+                    "limit_cost": price.cost(limit) if price else None,
+                    "currency": price.currency if price else None,
+                    "left_out": left_out,
+                }
+            )
+    return rows
+
+
+def _cost(key: str) -> Callable[[Mapping[str, Any]], str]:
+    return lambda row: "" if row[key] is None else f"{number(row[key], 3)} {row['currency']}"
+
+
+def _totals(planned: Plan) -> list[str]:
+    from benchctl.view import duration
+
+    told = []
+    for job in planned.running:
+        parts = [f"{job.scenarios} scenarios"]
+        if job.expected_seconds is not None:
+            basis = "from earlier measurements" if job.measured_before else "a guess"
+            parts.append(f"about {duration(job.expected_seconds)} ({basis})")
+        parts.append(f"at most {duration(job.limit_seconds)} and what is fetched")
+        price = job.server.price
+        if price is not None:
+            seconds = job.limit_seconds if job.expected_seconds is None else job.expected_seconds
+            parts.append(f"about {number(price.cost(seconds), 3)} {price.currency} at {price}")
+        told.append(f"{job.server.name}: {', '.join(parts)}.")
+    return told
+
+
+def _vendors(text: str) -> tuple[str, ...]:
+    from benchctl.request import CLOUDS, LOCAL, VENDORS
+
+    names = tuple(dict.fromkeys(one.strip().lower() for one in text.split(",") if one.strip()))
+    if not names:
+        raise UsageError("--vendors names no vendor.", f"Known: {', '.join(VENDORS)}.")
+    for name in names:
+        if name in (*CLOUDS, "hcloud"):
+            raise UsageError(
+                f"The vendor {name} is not in this version of benchctl.", f"There are: {', '.join(VENDORS)}."
+            )
+        if name not in VENDORS:
+            import difflib
+
+            near = difflib.get_close_matches(name, (*VENDORS, *CLOUDS), n=1)
+            mend = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(VENDORS)}."
+            raise UsageError(f"There is no vendor '{name}'.", mend)
+    if LOCAL in names and len(names) > 1:
+        raise UsageError(
+            "This machine can't be measured while it controls other servers: that would disturb the measurement.",
+            "Run two sweeps, one after the other.",
+        )
+    return names
+
+
+def _known_speeds(home: Home, servers: Sequence[Server]) -> dict[str, dict[tuple[str, str, int], float]]:
+    """What was measured on these servers before; nothing where there is no database yet."""
+    from benchctl.db import queries
+    from benchctl.db.engine import open_database, reading
+
+    engine = open_database(home.database_url, create=False)
+    known: dict[str, dict[tuple[str, str, int], float]] = {}
+    try:
+        with reading(engine) as session:
+            for server in servers:
+                question = queries.Question(vendor=server.vendor, server=server.name, weights="all")
+                known[server.name] = {
+                    (row["model"], row["task"], row["tokens"]): row["tokens_per_second"]
+                    for row in queries.measurements(session, question).rows
+                    if row["tokens_per_second"]
+                }
+    finally:
+        engine.dispose()
+    return known
+
+
+def _confirm(request: SweepRequest, yes: bool) -> None:
+    """Ask before money is spent or other machines are used; measuring this one for nothing needs no question."""
+    from benchctl.request import LOCAL
+
+    if yes or (LOCAL in request.vendors and not request.price):
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("Nobody is there to say yes.", "Give --yes.")
+    click.confirm("Go on?", abort=True, err=True)
+
+
+def _refuse_options(ctx: click.Context) -> None:
+    for option in ctx.command.params:
+        name = str(option.name)
+        given = ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
+        if given and name not in WITH_RESUME:
+            raise UsageError(
+                f"{option.opts[0]} does not go together with --resume: a sweep goes on as it was begun.",
+                "Leave it out, or begin a new sweep.",
+            )
+
+
+def _resume(ctx: click.Context, home: Home, name: str, output: Output) -> None:
+    from pathlib import Path
+
+    from benchctl import ledger, pipeline
+
+    pipeline.resumable(home, name)
+    home.ensure()
+    with _database(home) as engine:
+        book = ledger.Ledger.open(home, engine, name)
+        with pipeline.machine_held(home, book.request, name):
+            there = Path(book.request.llama_bench)
+            binary = there if there.is_file() else _llama_bench(home, replace(book.request, llama_bench=""))
+            _run(ctx, book, engine, binary, output)
+
+
+@contextmanager
+def _database(home: Home) -> Iterator[Engine]:
+    from benchctl.db.engine import open_database
+
+    engine = open_database(home.database_url)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def _llama_bench(home: Home, request: SweepRequest) -> Any:
+    """The llama-bench to measure with, found or built; every line about it on stderr."""
+    from benchctl.llama_bench_binary import resolve
+    from benchctl.request import LOCAL
+
+    found = resolve(
+        home,
+        request.llama_bench or None,
+        report=lambda line: click.echo(line, err=True),
+        alone=LOCAL not in request.vendors,
+    )
+    click.echo(found.describe(), err=True)
+    return found.path
+
+
+def _jobs_of(planned: Plan) -> list[Any]:
+    from benchctl.ledger import JobState
+
+    return [
+        JobState(
+            job=one.job,
+            vendor=one.server.vendor,
+            server=one.server.name,
+            host=one.server.host,
+            price_per_hour=one.server.price.per_hour if one.server.price else None,
+            currency=one.server.price.currency if one.server.price else None,
+            session_seconds=one.session_seconds,
+        )
+        for one in planned.running
+    ]
+
+
+def _run(ctx: click.Context, book: Ledger, engine: Engine, binary: Any, output: Output) -> None:
+    """Run the sweep to its end, or to the user's, and show what came of it."""
+    from benchctl.pipeline import Sweep
+    from benchctl.playbook import AnsiblePlaybook
+    from benchctl.view import view_for
+
+    view = view_for()
+    view.say(f"Sweep {book.sweep}")
+    try:
+        with _interruptible(view.close) as cancelled:
+            report = Sweep(
+                book, engine, binary, playbook=AnsiblePlaybook(book.folder / "runs"), view=view, cancelled=cancelled
+            ).run()
+    finally:
+        view.close()
+    _show(ctx, report, output)
+    again = f"{os.environ.get('BENCHCTL_COMMAND', 'benchctl sweep')} --resume {report.sweep}"
+    if cancelled.is_set():
+        click.echo(f"Stopped. Go on with: {again}", err=True)
+        ctx.exit(INTERRUPTED)
+    failed = [job for job in report.jobs if job.status != "finished"]
+    if failed:
+        told = "; ".join(f"{job.job}: {job.error or job.status}" for job in failed)
+        raise JobsFailedError(
+            f"{len(failed)} of {len(report.jobs)} jobs did not end well. {told}",
+            f"'{again}' goes on with what has no outcome yet; what has one is measured again by a new sweep.",
+        )
+
+
+@contextmanager
+def _interruptible(restore: Callable[[], None]) -> Iterator[threading.Event]:
+    """Ctrl-C (or SIGTERM) asks for a clean end; a second one ends at once, and what runs on goes on by itself."""
+    cancelled = threading.Event()
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        if cancelled.is_set():
+            restore()
+            os._exit(INTERRUPTED)
+        cancelled.set()
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield cancelled
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _show(ctx: click.Context, report: Report, output: Output) -> None:
+    """The table of what was measured and where it is, or all of it as one JSON object."""
+    from benchctl.db import queries
+
+    home: Home = ctx.obj
+    if output.for_machines:
+        from benchctl.db.engine import open_database, reading
+
+        engine = open_database(home.database_url, create=False)
+        try:
+            with reading(engine) as session:
+                question = queries.Question(sweep=report.sweep, weights="all", all_outcomes=True)
+                rows = queries.measurements(session, question).rows
+        finally:
+            engine.dispose()
+        emit_json(
+            {
+                "sweep": report.sweep,
+                "status": report.status,
+                "outcomes": dict(report.outcomes),
+                "noisy": report.noisy,
+                "database": report.database,
+                "lake": str(report.lake),
+                "jobs": [_job_object(job) for job in report.jobs],
+                "measurements": rows,
+            },
+            output.query,
+        )
+        return
+    from benchctl.cli.answers import show
+
+    click.echo()
+    if report.outcomes:
+        ctx.invoke(
+            show, server=None, sweep=report.sweep, model=None, task=None, all_outcomes=True, plot=None, weights="all",
+            as_json=False, as_csv=False, query=None,
+        )  # fmt: skip
+    counted = ", ".join(f"{count} {outcome}" for outcome, count in report.outcomes.items()) or "nothing measured"
+    noisy = f"; {report.noisy} noisy" if report.noisy else ""
+    click.echo(f"\nOutcomes: {counted}{noisy}")
+    click.echo(f"Rows:      {report.database}")
+    click.echo(f"Raw files: {report.lake}")
+
+
+def _job_object(job: Any) -> dict[str, Any]:
+    keys = (
+        "job",
+        "vendor",
+        "server",
+        "status",
+        "stage",
+        "error",
+        "started_at",
+        "ended_at",
+        "price_per_hour",
+        "currency",
+    )
+    return {key: getattr(job, key) for key in keys}

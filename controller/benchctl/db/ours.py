@@ -1,0 +1,147 @@
+"""benchctl's own tables: sweeps, their jobs, what they asked a cloud for, and every measurement with its provenance."""
+
+from __future__ import annotations
+
+from datetime import datetime  # noqa: TC003 - SQLAlchemy reads the annotations
+from typing import Any
+
+from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, Index
+from sqlalchemy.orm import Mapped, mapped_column
+
+from benchctl.db.columns import Base, CanonicalJson, Utc
+
+
+class Sweep(Base):
+    """One call of ``benchctl sweep``: a request, and what became of it."""
+
+    __tablename__ = "sweep"
+
+    sweep_id: Mapped[str] = mapped_column(primary_key=True, doc="identifier; also the folder's name in the lake")
+    created_at: Mapped[datetime | None] = mapped_column(Utc, index=True, doc="when it was asked for, UTC")
+    finished_at: Mapped[datetime | None] = mapped_column(Utc, doc="when its last job ended, UTC")
+    suite: Mapped[str | None] = mapped_column(doc="name of the suite")
+    vendors: Mapped[list[str]] = mapped_column(CanonicalJson, default=list, doc="vendors asked for")
+    weights: Mapped[str | None] = mapped_column(doc="weights asked for: ``auto``, ``real`` or ``synthetic``")
+    status: Mapped[str] = mapped_column(default="running", doc="``running``, ``finished``, ``stopped`` or ``failed``")
+    request: Mapped[dict[str, Any]] = mapped_column(CanonicalJson, default=dict, doc="all that was asked for")
+    error: Mapped[str | None] = mapped_column(doc="why it failed, one sentence")
+
+
+class Job(Base):
+    """One server in one sweep."""
+
+    __tablename__ = "job"
+    __table_args__ = (Index("ix_job_server", "vendor_id", "server_id"),)
+
+    sweep_id: Mapped[str] = mapped_column(ForeignKey("sweep.sweep_id"), primary_key=True, doc="the sweep")
+    job_id: Mapped[str] = mapped_column(primary_key=True, doc="identifier, unique in its sweep")
+    vendor_id: Mapped[str] = mapped_column(doc="the vendor")
+    server_id: Mapped[str] = mapped_column(doc="the server type, or the machine")
+    api_reference: Mapped[str | None] = mapped_column(doc="how the vendor's API calls the server type")
+    replica: Mapped[int] = mapped_column(default=1, doc="1, 2, ... where several instances of a type are measured")
+    stage: Mapped[str | None] = mapped_column(doc="the stage that it is in, or ended in")
+    status: Mapped[str] = mapped_column(
+        default="waiting", doc="``waiting``, ``running``, ``finished``, ``stopped``, ``failed``"
+    )
+    outcomes: Mapped[dict[str, int]] = mapped_column(CanonicalJson, default=dict, doc="scenarios by outcome")
+    started_at: Mapped[datetime | None] = mapped_column(Utc, doc="when its first stage began, UTC")
+    ended_at: Mapped[datetime | None] = mapped_column(Utc, doc="when its last stage ended, UTC")
+    region: Mapped[str | None] = mapped_column(doc="where it ran")
+    zone: Mapped[str | None] = mapped_column(doc="where it ran")
+    price_usd_per_hour: Mapped[float | None] = mapped_column(doc="price at launch in USD per hour; none if unknown")
+    currency: Mapped[str | None] = mapped_column(doc="currency in which the vendor lists the price")
+    host: Mapped[dict[str, Any] | None] = mapped_column(CanonicalJson, doc="facts of the machine, as found on it")
+    error: Mapped[str | None] = mapped_column(doc="why it failed, one sentence")
+
+
+class Instance(Base):
+    """Every cloud resource ever asked for, written before the call that asks for it."""
+
+    __tablename__ = "instance"
+    __table_args__ = (ForeignKeyConstraint(["sweep_id", "job_id"], ["job.sweep_id", "job.job_id"]),)
+
+    instance_id: Mapped[str] = mapped_column(primary_key=True, doc="our name for it, also its name in the cloud")
+    sweep_id: Mapped[str] = mapped_column(doc="the sweep")
+    job_id: Mapped[str] = mapped_column(doc="the job")
+    vendor_id: Mapped[str] = mapped_column(doc="the vendor")
+    kind: Mapped[str] = mapped_column(doc="e.g. ``server``, ``firewall``, ``key``")
+    cloud_id: Mapped[str | None] = mapped_column(doc="the cloud's identifier; none until it answered")
+    region: Mapped[str | None] = mapped_column(doc="where it was asked for")
+    zone: Mapped[str | None] = mapped_column(doc="where it was asked for")
+    address: Mapped[str | None] = mapped_column(doc="where SSH reaches it")
+    state: Mapped[str] = mapped_column(default="asked", doc="``asked``, ``alive``, ``gone`` or ``refused``")
+    asked_at: Mapped[datetime] = mapped_column(Utc, doc="when it was asked for, UTC")
+    expires_at: Mapped[datetime | None] = mapped_column(Utc, doc="when it must be gone, UTC")
+    gone_at: Mapped[datetime | None] = mapped_column(Utc, doc="when the cloud said that it is gone, UTC")
+
+
+class Measurement(Base):
+    """How one scenario of one model ended in one job, with every repetition and where it comes from.
+
+    One row per (job, model, task, tokens). Where a noisy measurement was repeated, ``attempt`` says which try counts:
+    ``samples_ns`` and all speeds are that try's; the other samples are in ``discarded``.
+    """
+
+    __tablename__ = "measurement"
+    __table_args__ = (
+        ForeignKeyConstraint(["sweep_id", "job_id"], ["job.sweep_id", "job.job_id"]),
+        ForeignKeyConstraint(["vendor_id", "server_id"], ["server.vendor_id", "server.server_id"]),
+        Index("ix_measurement_server", "vendor_id", "server_id"),
+        Index("ix_measurement_scenario", "model_file", "task", "tokens"),
+    )
+
+    sweep_id: Mapped[str] = mapped_column(primary_key=True, doc="the sweep")
+    job_id: Mapped[str] = mapped_column(primary_key=True, doc="the job")
+    model: Mapped[str] = mapped_column(primary_key=True, doc="the model's short name")
+    task: Mapped[str] = mapped_column(primary_key=True, doc="``pp`` (prompt processing) or ``tg`` (text generation)")
+    tokens: Mapped[int] = mapped_column(primary_key=True, doc="prompt length, or number of tokens generated")
+    vendor_id: Mapped[str] = mapped_column(doc="the vendor")
+    server_id: Mapped[str] = mapped_column(doc="the server type, or the machine")
+
+    outcome: Mapped[str] = mapped_column(index=True, doc="``ok``, ``below_threshold``, ``predicted_skip``, ...")
+    reason: Mapped[str] = mapped_column(default="", doc="why, in one sentence; empty for an unremarkable ``ok``")
+    noisy: Mapped[list[str]] = mapped_column(CanonicalJson, default=list, doc="limits of noise that were broken")
+    attempt: Mapped[int] = mapped_column(default=1, doc="the try that counts")
+    evidence_seconds: Mapped[float | None] = mapped_column(doc="how long a cut sample had been running, seconds")
+
+    samples: Mapped[int] = mapped_column(default=0, doc="number of samples")
+    samples_ns: Mapped[list[int]] = mapped_column(CanonicalJson, default=list, doc="time of every sample, ns")
+    discarded: Mapped[list[dict[str, Any]]] = mapped_column(
+        CanonicalJson, default=list, doc="samples that don't count: ``{attempt, ns, warmup}``"
+    )
+    tokens_per_second: Mapped[float | None] = mapped_column(doc="mean of the samples' speeds, tokens/s: the score")
+    tokens_per_second_median: Mapped[float | None] = mapped_column(doc="median of the samples' speeds, tokens/s")
+    tokens_per_second_stddev: Mapped[float | None] = mapped_column(doc="their sample standard deviation, tokens/s")
+    tokens_per_second_ci_low: Mapped[float | None] = mapped_column(doc="95 % confidence interval of the mean, tokens/s")
+    tokens_per_second_ci_high: Mapped[float | None] = mapped_column(
+        doc="95 % confidence interval of the mean, tokens/s"
+    )
+    measured_at: Mapped[datetime | None] = mapped_column(Utc, doc="when the scenario ended, UTC")
+
+    weights: Mapped[str] = mapped_column(doc="``real`` or ``synthetic``")
+    model_file: Mapped[str] = mapped_column(doc="name of the GGUF file")
+    model_sha256: Mapped[str | None] = mapped_column(doc="checksum of the file, hex")
+    model_bytes: Mapped[int | None] = mapped_column(BigInteger, doc="size of the file")
+    model_tensor_bytes: Mapped[int | None] = mapped_column(BigInteger, doc="bytes of the tensors, as llama-bench says")
+    model_parameters: Mapped[int | None] = mapped_column(BigInteger, doc="parameters, as llama-bench says")
+
+    device: Mapped[str | None] = mapped_column(doc="what did the work, e.g. ``CPU`` or ``NVIDIA L4``")
+    threads: Mapped[int | None] = mapped_column(doc="threads of llama-bench")
+    pinning: Mapped[str | None] = mapped_column(doc="CPU mask that the threads were bound to; empty for none")
+    gpu_layers_asked: Mapped[int | None] = mapped_column(doc="layers asked to be on the GPU; -1 is all")
+    gpu_layers: Mapped[int | None] = mapped_column(doc="layers proven to be on the GPU")
+    layers_total: Mapped[int | None] = mapped_column(doc="layers that can be offloaded")
+    offload_proof: Mapped[str | None] = mapped_column(doc="``log``, ``memory`` or ``none``")
+    gpu_memory_bytes: Mapped[int | None] = mapped_column(BigInteger, doc="GPU memory that the process held")
+    load_seconds: Mapped[float | None] = mapped_column(doc="how long loading the model took")
+    driver: Mapped[str | None] = mapped_column(doc="version of the GPU's driver")
+    image_digest: Mapped[str | None] = mapped_column(doc="digest of the container image")
+    llama_cpp_build_number: Mapped[int | None] = mapped_column(doc="llama.cpp's build number")
+    llama_cpp_commit: Mapped[str | None] = mapped_column(doc="llama.cpp's commit")
+
+    region: Mapped[str | None] = mapped_column(doc="where it ran")
+    zone: Mapped[str | None] = mapped_column(doc="where it ran")
+    price_usd_per_hour: Mapped[float | None] = mapped_column(doc="price at launch in USD per hour; none if unknown")
+    currency: Mapped[str | None] = mapped_column(doc="currency in which the vendor lists the price")
+    raw_path: Mapped[str] = mapped_column(doc="raw file, relative to the folder that holds the sweep's")
+    raw_line: Mapped[int | None] = mapped_column(doc="line of the raw file that ended the scenario")

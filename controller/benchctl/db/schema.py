@@ -1,0 +1,37 @@
+"""All tables in one place: theirs (:mod:`sparecores`) and ours (:mod:`ours`).
+
+Importing this module makes :data:`metadata` complete, which migrations and the documentation rely on.
+"""
+
+from __future__ import annotations
+
+from benchctl.db.columns import Base
+from benchctl.db.ours import Instance, Job, Measurement, Sweep
+from benchctl.db.sparecores import Benchmark, BenchmarkScore, Country, Region, Server, ServerPrice, Vendor, Zone
+
+metadata = Base.metadata
+
+THEIRS = (Country, Vendor, Region, Zone, Server, ServerPrice, Benchmark, BenchmarkScore)
+"""Tables that Spare Cores' database has too, in an order in which each can be filled."""
+
+OURS = (Sweep, Job, Instance, Measurement)
+"""Tables that are benchctl's own, in an order in which each can be filled."""
+
+__all__ = [
+    "OURS",
+    "THEIRS",
+    "Base",
+    "Benchmark",
+    "BenchmarkScore",
+    "Country",
+    "Instance",
+    "Job",
+    "Measurement",
+    "Region",
+    "Server",
+    "ServerPrice",
+    "Sweep",
+    "Vendor",
+    "Zone",
+    "metadata",
+]

@@ -1,0 +1,317 @@
+"""What a sweep was asked for and how far each of its jobs is, written through at every step.
+
+``STATE/sweeps/SWEEP/sweep.json`` is what resuming reads; the tables ``sweep`` and ``job`` say the same to everybody
+else. The file is written first: a controller that dies between the two is put right by the next start.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from benchctl.errors import BenchctlError, UsageError
+from benchctl.names import sweep_meant
+from benchctl.plan import slug
+from benchctl.request import SweepRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from sqlalchemy import Engine
+
+    from benchctl.home import Home
+
+FILE = "sweep.json"
+LAST = "last"
+
+ENDED = ("finished", "stopped", "failed")
+
+
+@dataclass(frozen=True)
+class JobState:
+    """How far one job is.
+
+    Attributes:
+        job: identifier in the sweep, made of ``a-z0-9-``.
+        vendor: the vendor.
+        server: identifier of the server.
+        host: its name in the inventory.
+        price_per_hour: what it costs, in ``currency``; nothing when unknown.
+        currency: of the price.
+        session_seconds: the most that measuring may take; 0 for no limit.
+        stage: the stage that it is in, or ended in.
+        status: ``waiting``, ``running``, ``finished``, ``stopped`` or ``failed``.
+        started_at: when its first stage began, ISO time in UTC.
+        ended_at: when its last one ended.
+        error: why it failed, one sentence.
+        ansible_job: Ansible's number of the detached task, to ask how it ended.
+        restarts: how often the measurement died and was started again.
+    """
+
+    job: str
+    vendor: str
+    server: str
+    host: str
+    price_per_hour: float | None = None
+    currency: str | None = None
+    session_seconds: int = 0
+    stage: str = "plan"
+    status: str = "waiting"
+    started_at: str | None = None
+    ended_at: str | None = None
+    error: str | None = None
+    ansible_job: str | None = None
+    restarts: int = 0
+
+    @property
+    def price_usd_per_hour(self) -> float | None:
+        """The price, where it is in USD."""
+        return self.price_per_hour if self.currency == "USD" else None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come of it by itself."""
+        return self.status in ENDED
+
+
+class Ledger:
+    """One sweep's book, open for writing."""
+
+    def __init__(
+        self,
+        home: Home,
+        engine: Engine,
+        sweep: str,
+        request: SweepRequest,
+        jobs: Iterable[JobState],
+        *,
+        created_at: str,
+        status: str = "running",
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Nothing is written yet; see :meth:`create` and :meth:`open`."""
+        self.home, self._engine, self.sweep, self.request = home, engine, sweep, request
+        self.created_at, self.status = created_at, status
+        self.error: str | None = None
+        self.finished_at: str | None = None
+        self._clock = clock
+        self._jobs = {one.job: one for one in jobs}
+
+    @classmethod
+    def create(
+        cls,
+        home: Home,
+        engine: Engine,
+        request: SweepRequest,
+        jobs: Sequence[JobState],
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sweep: str | None = None,
+    ) -> Ledger:
+        """Begin the book of a new sweep, under the name ``sweep`` or one made now.
+
+        Raises:
+            BenchctlError: the state directory can't be written.
+            DatabaseError: the database can't be written.
+        """
+        now = clock()
+        ledger = cls(
+            home, engine, sweep or sweep_name(request.vendors, now), request, jobs, created_at=_iso(now), clock=clock
+        )
+        ledger._write()
+        return ledger
+
+    @classmethod
+    def open(
+        cls, home: Home, engine: Engine, sweep: str, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> Ledger:
+        """Open the book of a sweep that was begun before.
+
+        Raises:
+            BenchctlError: the book can't be read.
+        """
+        book = read_book(home, sweep)
+        known = {one.name for one in fields(JobState)}
+        try:
+            jobs = [JobState(**{k: v for k, v in one.items() if k in known}) for one in book["jobs"]]
+            request = SweepRequest.from_dict(book["request"])
+            created_at = book["created_at"]
+        except (KeyError, TypeError) as error:
+            raise _damaged(home, sweep, str(error)) from error
+        ledger = cls(home, engine, sweep, request, jobs, created_at=created_at, status=book["status"], clock=clock)
+        ledger.finished_at = book.get("finished_at")
+        return ledger
+
+    @property
+    def folder(self) -> Path:
+        """The sweep's folder."""
+        return self.home.sweeps / self.sweep
+
+    @property
+    def jobs(self) -> tuple[JobState, ...]:
+        """All jobs as they are now."""
+        return tuple(self._jobs.values())
+
+    def job(self, name: str) -> JobState:
+        """One job as it is now."""
+        return self._jobs[name]
+
+    def job_folder(self, name: str) -> Path:
+        """Where a job's live progress lies, and for this machine the state folder of its measurement."""
+        return self.folder / "jobs" / name
+
+    def update(self, name: str, **changes: Any) -> JobState:
+        """Change a job, and write it through. Its start and end are noted by themselves."""
+        before = self._jobs[name]
+        after = replace(before, **changes)
+        if after.status == "running" and not after.started_at:
+            after = replace(after, started_at=_iso(self._clock()))
+        if after.ended and not before.ended:
+            after = replace(after, ended_at=_iso(self._clock()))
+        if not after.ended:
+            after = replace(after, ended_at=None)
+        self._jobs[name] = after
+        self._write(name)
+        return after
+
+    def reopen(self) -> None:
+        """The sweep goes on."""
+        self.status, self.finished_at, self.error = "running", None, None
+        self._write()
+
+    def close(self, status: str, error: str | None = None) -> None:
+        """The sweep ended."""
+        self.status, self.error, self.finished_at = status, error, _iso(self._clock())
+        self._write()
+
+    def _write(self, *names: str) -> None:
+        document = {
+            "sweep": self.sweep,
+            "created_at": self.created_at,
+            "finished_at": self.finished_at,
+            "status": self.status,
+            "error": self.error,
+            "request": self.request.to_dict(),
+            "jobs": [asdict(one) for one in self.jobs],
+        }
+        path = self.folder / FILE
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            draft = path.with_suffix(".part")
+            # An address of a mirror may hold a password.
+            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                json.dump(document, file, indent=1)
+            draft.replace(path)
+        except OSError as error:
+            raise BenchctlError(
+                f"{path} can't be written: {error.strerror}.", "Free some space there, or choose another --state-dir."
+            ) from error
+        self._record([self._jobs[name] for name in names] or self.jobs)
+
+    def _record(self, jobs: Iterable[JobState]) -> None:
+        from benchctl.db.records import record
+        from benchctl.db.schema import Job, Sweep
+
+        sweep = Sweep(
+            sweep_id=self.sweep,
+            created_at=datetime.fromisoformat(self.created_at),
+            finished_at=_moment(self.finished_at),
+            suite=self.request.suite.name,
+            vendors=sorted(self.request.vendors),
+            weights=self.request.weights,
+            status=self.status,
+            request=self.request.public(),
+            error=self.error,
+        )
+        rows = [
+            Job(
+                sweep_id=self.sweep,
+                job_id=one.job,
+                vendor_id=one.vendor,
+                server_id=one.server,
+                api_reference=one.server,
+                stage=one.stage,
+                status=one.status,
+                started_at=_moment(one.started_at),
+                ended_at=_moment(one.ended_at),
+                price_usd_per_hour=one.price_usd_per_hour,
+                currency=one.currency,
+                error=one.error,
+            )
+            for one in jobs
+        ]
+        record(self._engine, sweep, *rows)
+
+
+def sweep_name(vendors: Iterable[str], now: datetime, token: str | None = None) -> str:
+    """A sweep's identifier, as ``20261123-1830-local-ab12``: sorted by time, and allowed as a label in every cloud."""
+    return f"{now:%Y%m%d-%H%M}-{slug('-'.join(vendors), 24)}-{token or secrets.token_hex(2)}"
+
+
+def sweep_names(home: Home) -> list[str]:
+    """The sweeps that have a book, the oldest first."""
+    return sorted((path.parent.name for path in home.sweeps.glob(f"*/{FILE}")), key=lambda one: _age(home, one))
+
+
+def find_sweep(home: Home, name: str) -> str:
+    """The sweep that ``name``, the beginning of it, or ``last`` means.
+
+    Raises:
+        UsageError: there is none, or several.
+    """
+    known = sweep_names(home)
+    if name == LAST and known:
+        return known[-1]
+    meant = sweep_meant(name, known)
+    if meant is not None:
+        return meant
+    newest = ", ".join(reversed(known[-5:]))
+    raise UsageError(
+        "There is no sweep yet." if not known else f"There is no sweep '{name}'.",
+        f"The newest are: {newest}." if known else "Begin one with 'benchctl sweep --vendors local'.",
+    )
+
+
+def read_book(home: Home, sweep: str) -> dict[str, Any]:
+    """A sweep's file as it is.
+
+    Raises:
+        BenchctlError: it can't be read.
+    """
+    path = home.sweeps / sweep / FILE
+    try:
+        book = json.loads(path.read_text())
+    except OSError as error:
+        raise BenchctlError(f"{path} can't be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise _damaged(home, sweep, str(error)) from error
+    if not isinstance(book, dict):
+        raise _damaged(home, sweep, "it is no object")
+    return book
+
+
+def _damaged(home: Home, sweep: str, why: str) -> BenchctlError:
+    return BenchctlError(
+        f"{home.sweeps / sweep / FILE} is damaged: {why}.",
+        "Its raw results are in the lake still: 'benchctl ingest' reads them.",
+    )
+
+
+def _age(home: Home, sweep: str) -> tuple[str, str]:
+    """Two sweeps may begin in one minute: the book knows the millisecond."""
+    try:
+        return str(read_book(home, sweep).get("created_at")), sweep
+    except BenchctlError:
+        return "", sweep
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds")
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

@@ -1,0 +1,587 @@
+"""The stages of a sweep, in the order in which its data flows.
+
+::
+
+    plan ──► (provision) ──► prepare ──► bench ──► collect ──► ingest ──► report
+    jobs     nothing for     Ansible     Ansible   raw files   SQL        what came of it
+             local and ssh   role        module    in a lake   rows
+
+:meth:`Sweep.run` is the table of contents. Every stage notes in the ledger what it is about to do and what came of it,
+so that a sweep that was cut anywhere goes on with the same call. Measurements run by themselves: starting one that
+runs already is never needed, and starting one that was cut goes on where it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import platform
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llama_bench_core import session, state
+from llama_bench_core.state import read_increment
+from llama_bench_core.suite import model_to_dict
+from llama_bench_core.values import OUTCOME_MEANINGS, Outcome
+
+from benchctl import __version__, lake
+from benchctl.errors import BenchctlError, PlaybookError, SweepBusyError
+from benchctl.ledger import JobState, Ledger, read_book, sweep_names
+from benchctl.poller import LocalPoller, PlaybookPoller, Target
+from benchctl.request import LOCAL
+from benchctl.servers import models_folder
+from benchctl.watch import ENDED, Diagnosis, Ended, Watcher
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from sqlalchemy import Engine
+
+    from benchctl.home import Home
+    from benchctl.playbook import Playbook, PlaybookResult
+    from benchctl.poller import Poller
+    from benchctl.request import SweepRequest
+    from benchctl.view import View
+
+STOP_SECONDS = 4.0
+"""How long servers get to stop and hand over what is left; what they don't stays there for ``--resume``."""
+
+LAST_LOOK_SECONDS = 1.0
+"""How long to look for the last words of a measurement on this machine."""
+
+START_SECONDS = 2.0
+"""How long a start that is under way may go on once the user asked for the end."""
+
+FIRST_SIGN_SECONDS = 1.5
+"""How long to wait for a measurement of this machine to show itself before it is taken for not started."""
+
+_SAID_LENGTH = 200
+"""How much of what Ansible says of a killed process is passed on, characters; the end of it tells most."""
+
+REMOTE_HOME = "{{ llama_bench_home | default('~/.local/share/llama_bench') }}"
+
+JUDGED = (Outcome.OK, Outcome.BELOW_THRESHOLD, Outcome.PREDICTED_SKIP)
+"""Outcomes that say something of the server. A job with none of them failed, whatever each scenario's reason."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of a sweep.
+
+    Attributes:
+        sweep: its identifier.
+        status: ``finished``, ``stopped`` or ``failed`` (some job failed).
+        jobs: its jobs.
+        outcomes: scenarios by outcome, over all jobs.
+        noisy: number of measurements that broke a limit of noise.
+        database: where the rows are.
+        lake: the folder of the raw files.
+    """
+
+    sweep: str
+    status: str
+    jobs: tuple[JobState, ...]
+    outcomes: Mapping[str, int]
+    noisy: int
+    database: str
+    lake: Path
+
+
+class Sweep:
+    """One sweep under way."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        engine: Engine,
+        llama_bench: Path,
+        *,
+        playbook: Playbook,
+        view: View,
+        cancelled: threading.Event,
+    ) -> None:
+        """Take up the sweep whose book is ``ledger``.
+
+        Args:
+            ledger: its book.
+            engine: the database.
+            llama_bench: path of llama-bench on this machine.
+            playbook: runs Ansible.
+            view: shows what happens.
+            cancelled: set it to end the sweep; what is measured is kept.
+        """
+        self.ledger, self.home, self.request = ledger, ledger.home, ledger.request
+        self._engine, self._llama_bench, self._playbook, self._view = engine, llama_bench, playbook, view
+        self._cancelled = cancelled
+        self._poller = self._make_poller()
+        self._watcher = Watcher(
+            self._poller,
+            view,
+            restart=lambda job: self._start([job])[0],
+            diagnose=self._diagnose,
+            keep_progress=self._keep_progress,
+            wait=cancelled.wait,
+        )
+
+    # ── the stages ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def run(self) -> Report:
+        """Everything between the plan and the report.
+
+        Raises:
+            BenchctlError: what concerns the sweep as a whole: Ansible, the lake or the database can't be used. A job
+                that fails is in the report instead.
+        """
+        with _held(self.ledger.folder / "lock", self.ledger.sweep, "goes on in another process now"):
+            self.ledger.reopen()
+            try:
+                return self._stages()
+            except BenchctlError as error:
+                with contextlib.suppress(BenchctlError):
+                    self.ledger.close("failed", str(error))
+                raise
+
+    def _stages(self) -> Report:
+        running, waiting = self._attach(self._open_jobs())
+        ready = self._prepare(waiting)
+        started = self._bench(ready)
+        for ended in self._collect(running, started):
+            self._ingest(ended)
+        if self._cancelled.is_set():
+            for ended in self._stop():
+                self._ingest(ended)
+        return self._report()
+
+    def _attach(self, jobs: Sequence[JobState]) -> tuple[list[JobState], list[JobState]]:
+        """Which jobs' measurements run (or have ended) without our doing, and which are to be started."""
+        seen_before = [job for job in jobs if job.stage not in ("plan", "prepare")]
+        looks = self._poller.poll([self._target(job) for job in seen_before]) if seen_before else {}
+        going, waiting = [], []
+        for job in jobs:
+            look = looks.get(job.job)
+            increment = look.increment if look else None
+            if increment is not None and (increment.alive or increment.status == "finished"):
+                going.append(self.ledger.update(job.job, status="running", stage="collect", error=None, restarts=0))
+            else:
+                waiting.append(job)
+        return going, waiting
+
+    def _prepare(self, jobs: Sequence[JobState]) -> list[JobState]:
+        """Find out what the servers are, and put llama-bench on them."""
+        if not jobs or self._cancelled.is_set():
+            return []
+        jobs = [self.ledger.update(job.job, stage="prepare", status="running", error=None, restarts=0) for job in jobs]
+        self._view.say(f"Preparing {_named(jobs)}.")
+        done = self._play("prepare", jobs)
+        ready = []
+        for job in jobs:
+            found = done.of(job.host, "llama_bench_host_info")
+            facts = found["host"] if found else None
+            problem = self._problem(done, job) or self._misfit(facts)
+            if problem:
+                self._fail(job, problem)
+            elif facts is not None:
+                lake.write_facts(self._folder(job), facts)
+                ready.append(job)
+        return ready
+
+    def _bench(self, jobs: Sequence[JobState]) -> list[JobState]:
+        """Start the measurements; they run by themselves from then on."""
+        if not jobs or self._cancelled.is_set():
+            return []
+        jobs = [self.ledger.update(job.job, stage="bench") for job in jobs]
+        for job in jobs:
+            self._write_meta(job)
+        self._view.say(f"Measuring on {_named(jobs)}.")
+        return [job for job in self._start(jobs) if not job.ended]
+
+    def _collect(self, running: Sequence[JobState], started: Sequence[JobState]) -> Iterator[Ended]:
+        """Bring home what is measured, until all measurements have ended or the user has had enough."""
+        for job in (*running, *started):
+            job = self.ledger.update(job.job, stage="collect")
+            self._watcher.add(job, self._folder(job), self._state_dir(job), just_started=job.job in _names(started))
+        yield from self._watcher.watch()
+
+    def _ingest(self, ended: Ended) -> None:
+        """Bring one job's raw files into the database, and note how it ended."""
+        from benchctl.ingest import ingest_run
+
+        job = self.ledger.update(ended.job.job, stage="ingest")
+        folder = self._folder(job)
+        lake.rebuild_stdout(folder)
+        counts = _counts(folder)
+        status, error = ended.status, ended.message or None
+        if status == "finished" and counts and not any(str(one) in counts for one in JUDGED):
+            status, error = "failed", f"nothing could be measured: {_counted(counts)}"
+        self._write_meta(job, status, error)
+        ingest_run(self._engine, folder)
+        self.ledger.update(job.job, stage="done" if status == "finished" else "collect", status=status, error=error)
+
+    def _report(self) -> Report:
+        """Close the book, and say what came of the sweep."""
+        jobs = self.ledger.jobs
+        statuses = {job.status for job in jobs}
+        status = "stopped" if "stopped" in statuses else "failed" if "failed" in statuses else "finished"
+        errors = [f"{job.job}: {job.error}" for job in jobs if job.error]
+        self.ledger.close(status, "; ".join(errors) or None)
+        outcomes: dict[str, int] = {}
+        noisy = 0
+        for job in jobs:
+            folder = self._folder(job)
+            for outcome, count in _counts(folder).items():
+                outcomes[outcome] = outcomes.get(outcome, 0) + count
+            noisy += _noisy(folder)
+        from benchctl.db.engine import shown
+
+        return Report(
+            sweep=self.ledger.sweep,
+            status=status,
+            jobs=jobs,
+            outcomes=dict(sorted(outcomes.items())),
+            noisy=noisy,
+            database=shown(self._engine.url),
+            lake=self.home.lake / self.ledger.sweep,
+        )
+
+    # ── starting and stopping ───────────────────────────────────────────────────────────────────────────────────────
+
+    def _start(self, jobs: Sequence[JobState]) -> list[JobState]:
+        """Run the playbook that starts the module detached, and note Ansible's numbers of the tasks."""
+        done = self._play("bench", jobs, cancelled=self._patient())
+        after = []
+        for job in jobs:
+            problem = self._problem(done, job)
+            if problem:
+                after.append(self._fail(job, problem))
+                continue
+            result = done.of(job.host, "llama_bench") or {}
+            after.append(
+                self.ledger.update(
+                    job.job, status="running", ansible_job=result.get("ansible_job_id"), restarts=job.restarts
+                )
+            )
+        return after
+
+    def _stop(self) -> Iterator[Ended]:
+        """End the measurements that run, fetch what they have left, and end their jobs as stopped."""
+        self._view.say("Stopping; what is measured is kept.")
+        watched = {one.job.job for one in self._watcher.watched}
+        for job in self.ledger.jobs:
+            if not job.ended and job.stage == "bench" and job.job not in watched:
+                # the start was cut, and may have happened
+                self._watcher.add(job, self._folder(job), self._state_dir(job), just_started=True)
+        if self._local:
+            yield from self._stop_here()
+        elif self._watcher.watched:
+            yield from self._stop_there()
+        for one in self._watcher.watched:
+            confirmed = self._local or one.status in ENDED
+            message = "stopped on request" if confirmed else "asked to stop; it had not answered in time"
+            yield Ended(one.job, one.status if one.status in ENDED else "stopped", message, reached=confirmed)
+        for job in self.ledger.jobs:
+            if not job.ended and job.stage in ("plan", "prepare"):
+                self.ledger.update(job.job, status="stopped", error="stopped before anything was measured")
+
+    def _stop_here(self) -> Iterator[Ended]:
+        for one in self._watcher.watched:
+            self._end_here(Path(one.state_dir), one.offset_at_start)
+        deadline = time.monotonic() + LAST_LOOK_SECONDS
+        while self._watcher.watched and time.monotonic() < deadline:
+            yield from self._watcher.look()
+            time.sleep(0.1)
+
+    def _stop_there(self) -> Iterator[Ended]:
+        """End and look in one run of Ansible; what a slow server does not hand over in time stays there."""
+        deadline = time.monotonic() + STOP_SECONDS
+        if isinstance(self._poller, PlaybookPoller):
+            self._poller.play, self._poller.cancelled = "stop", lambda: time.monotonic() > deadline
+        yield from self._watcher.look()
+
+    @staticmethod
+    def _end_here(state_dir: Path, offset_at_start: int) -> None:
+        """End a measurement on this machine. One that was started an instant ago has yet to take its lock.
+
+        An end on record counts only if it was written since: the one before it is of an earlier start.
+        """
+        deadline = time.monotonic() + FIRST_SIGN_SECONDS
+        while not session.stop(str(state_dir), check=False)["changed"]:
+            increment = read_increment(state_dir, max(offset_at_start, 0))
+            if time.monotonic() > deadline or (increment.journal and increment.status in ENDED):
+                return
+            time.sleep(0.1)
+
+    def _diagnose(self, job: JobState) -> Diagnosis:
+        """What the detached task said when it ended; nothing if it has not ended."""
+        if not job.ansible_job or self._cancelled.is_set():
+            return Diagnosis()
+        try:
+            done = self._play("ended", [job])
+        except PlaybookError:
+            return Diagnosis()
+        said = [one.result for one in done.hosts.get(job.host, ()) if one.status == "failed"]
+        # Without "started" it is Ansible's own answer that it knows no such task, not the task's.
+        if not said or not said[-1].get("finished") or "started" not in said[-1]:
+            return Diagnosis()
+        # The module's own failures name a problem; anything else is what Ansible makes of a process that was killed.
+        if said[-1].get("problem"):
+            return Diagnosis(done.failures.get(job.host, ""), final=True)
+        return Diagnosis(f"Ansible says: {done.failures.get(job.host, '')[-_SAID_LENGTH:]}")
+
+    # ── Ansible ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _play(self, name: str, jobs: Sequence[JobState], cancelled: Callable[[], bool] | None = None) -> PlaybookResult:
+        """Run a playbook on the hosts of some jobs."""
+        hosts = {job.host: self._host_variables(job) for job in jobs}
+        return self._playbook.run(
+            name,
+            inventory=[*self._inventory, {"bench": {"hosts": hosts}}],
+            extra_vars=self._variables(),
+            limit=list(hosts),
+            cancelled=cancelled or self._cancelled.is_set,
+        )
+
+    def _patient(self) -> Callable[[], bool]:
+        """Cancels a little later than the user asked: a start that is cut leaves open whether it happened."""
+        asked: list[float] = []
+
+        def cancelled() -> bool:
+            if self._cancelled.is_set():
+                asked.append(time.monotonic())
+            return bool(asked) and time.monotonic() - asked[0] > START_SECONDS
+
+        return cancelled
+
+    @property
+    def _local(self) -> bool:
+        return LOCAL in self.request.vendors
+
+    @property
+    def _inventory(self) -> list[Path]:
+        from benchctl.content import content_root
+
+        return [content_root() / "inventories" / "local"] if self._local else [Path(self.request.inventory)]
+
+    def _make_poller(self) -> Poller:
+        poller: Poller = (
+            LocalPoller()
+            if self._local
+            else PlaybookPoller(self._playbook, self._inventory, cancelled=self._cancelled.is_set)
+        )
+        poller.interval_seconds = self.request.poll_seconds or poller.interval_seconds
+        return poller
+
+    def _variables(self) -> dict[str, Any]:
+        """The role's variables that are the same for all hosts."""
+        request = self.request
+        variables: dict[str, Any] = {
+            "llama_bench_suite": request.suite.to_dict(),
+            "llama_bench_models": [model_to_dict(one) for one in request.models],
+            "llama_bench_weights": request.weights,
+            "llama_bench_connections": request.connections,
+            "llama_bench_device": request.device,
+            "llama_bench_wait": False,
+            "llama_bench_sweep": self.ledger.sweep,
+        }
+        if self._local:
+            variables["llama_bench_binary"] = str(self._llama_bench)
+            variables["llama_bench_models_dir"] = str(models_folder(self.home))
+            variables["llama_bench_source"] = ""
+            token = Path("~/.cache/huggingface/token").expanduser()  # where huggingface-cli keeps it
+            variables["llama_bench_token_file"] = str(token) if token.is_file() else ""
+        else:
+            variables["llama_bench_source"] = str(self._llama_bench)
+        # what is not asked for may stand in the inventory, host by host
+        if request.threads:
+            variables["llama_bench_threads"] = request.threads
+        if request.mirror:
+            variables["llama_bench_mirror"] = request.mirror
+        return variables
+
+    def _host_variables(self, job: JobState) -> dict[str, Any]:
+        return {
+            "llama_bench_state_dir": self._state_dir(job),
+            "llama_bench_job": job.job,
+            "llama_bench_session_seconds": job.session_seconds,
+            "llama_bench_async_job": job.ansible_job or "",
+        }
+
+    @staticmethod
+    def _problem(done: PlaybookResult, job: JobState) -> str:
+        """Why a host did not go through a playbook; empty when it did, or when the user ended it."""
+        if done.cancelled:
+            return ""
+        problem = done.unreachable.get(job.host) or done.failures.get(job.host)
+        if problem is None and job.host not in done.hosts:
+            problem = f"Ansible did nothing on {job.host}."
+        return problem or ""
+
+    def _misfit(self, facts: Mapping[str, Any] | None) -> str:
+        """Why the llama-bench of this machine can't run on the server; empty when it can."""
+        if facts is None or self._local or facts.get("architecture") == platform.machine():
+            return ""
+        return (
+            f"The server is {facts.get('architecture')}, and {self._llama_bench} was built for {platform.machine()}. "
+            "Give a llama-bench for it with --llama-bench, in a sweep of its own."
+        )
+
+    # ── places and notes ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _folder(self, job: JobState) -> Path:
+        return lake.run_folder(self.home.lake, self.ledger.sweep, job.vendor, job.server)
+
+    def _state_dir(self, job: JobState) -> str:
+        if self._local:
+            return str(self.ledger.job_folder(job.job) / "target")
+        return f"{REMOTE_HOME}/state/{self.ledger.sweep}"
+
+    def _target(self, job: JobState) -> Target:
+        folder = self._folder(job)
+        return Target(job.job, job.host, self._state_dir(job), lake.journal_offset(folder), lake.stderr_offset(folder))
+
+    def _open_jobs(self) -> list[JobState]:
+        return [job for job in self.ledger.jobs if job.status != "finished"]
+
+    def _keep_progress(self, job: JobState, progress: Mapping[str, Any]) -> None:
+        state_folder = self.ledger.job_folder(job.job)
+        # the live progress is a courtesy to "benchctl status"
+        with contextlib.suppress(OSError):
+            state_folder.mkdir(parents=True, exist_ok=True)
+            state.write_progress(state_folder, dict(progress))
+
+    def _fail(self, job: JobState, problem: str) -> JobState:
+        self._view.say(f"{job.job}: {problem}")
+        self._write_meta(job, "failed", problem)
+        return self.ledger.update(job.job, status="failed", error=problem)
+
+    def _write_meta(self, job: JobState, status: str = "running", error: str | None = None) -> None:
+        codes = {"finished": 0, "failed": 1, "stopped": 2}
+        lake.write_meta(
+            self._folder(job),
+            lake.RunMeta(
+                start=job.started_at,
+                end=datetime.now(UTC).isoformat(timespec="milliseconds") if status in codes else None,
+                exit_code=codes.get(status, -1),
+                error_msg=error,
+                version=f"benchctl {__version__}",
+                benchctl={
+                    "sweep": self.ledger.sweep,
+                    "job": job.job,
+                    "vendor": job.vendor,
+                    "server": job.server,
+                    "api_reference": job.server,
+                    "replica": 1,
+                    "suite": self.request.suite.name,
+                    "weights": self.request.weights,
+                    "price_usd_per_hour": job.price_usd_per_hour,
+                    "price_per_hour": job.price_per_hour,
+                    "currency": job.currency,
+                    "region": None,
+                    "zone": None,
+                    "created_at": self.ledger.created_at,
+                    "models": {one.name: one.file for one in self.request.models},
+                    "request": self.request.public(),
+                },
+            ),
+        )
+
+
+@contextlib.contextmanager
+def machine_held(home: Home, request: SweepRequest, sweep: str) -> Iterator[None]:
+    """Hold this machine while a sweep measures it: no other sweep of this state may do so meanwhile.
+
+    Take it before anything is written down, so that a sweep that is refused leaves nothing behind.
+
+    Raises:
+        SweepBusyError: another sweep does, or its measurement goes on without it.
+    """
+    if LOCAL not in request.vendors:
+        yield
+        return
+    with _held(home.state / "local.lock", sweep, "measures this machine now; two at once would disturb each other"):
+        _refuse_orphan(home, sweep)
+        yield
+
+
+@contextlib.contextmanager
+def _held(path: Path, sweep: str, why: str) -> Iterator[None]:
+    """Hold a lock in the name of a sweep, or say which sweep does and ``why`` that matters."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(state.locked(path, {"sweep": sweep}))
+        except state.BusyError as error:
+            other = state.lock_holder(path)
+            raise SweepBusyError(
+                f"The sweep {other.get('sweep')} (process {other.get('pid')}) {why}.",
+                "Wait until it has ended, or stop it with Ctrl-C.",
+            ) from error
+        yield
+
+
+def _refuse_orphan(home: Home, sweep: str) -> None:
+    """Refuse to start while a measurement runs whose controller is gone.
+
+    Raises:
+        SweepBusyError: one does; it can be taken up again.
+    """
+    for other in sweep_names(home):
+        if other == sweep:
+            continue
+        for lock in (home.sweeps / other / "jobs").glob(f"*/target/{state.LOCK}"):
+            if state.is_locked(lock):
+                raise SweepBusyError(
+                    f"The measurement of sweep {other} still runs on this machine; two at once would disturb each "
+                    "other.",
+                    f"Take it up again with 'benchctl sweep --resume {other}' (Ctrl-C there stops it).",
+                )
+
+
+def resumable(home: Home, sweep: str) -> None:
+    """Check that there is something to resume.
+
+    Raises:
+        BenchctlError: the sweep has finished.
+    """
+    book = read_book(home, sweep)
+    if book.get("status") == "finished":
+        raise BenchctlError(
+            f"The sweep {sweep} has finished.", f"'benchctl show --sweep {sweep}' shows what it measured."
+        )
+
+
+def _names(jobs: Sequence[JobState]) -> set[str]:
+    return {job.job for job in jobs}
+
+
+def _named(jobs: Sequence[JobState]) -> str:
+    shown = [job.server for job in jobs[:3]]
+    return ", ".join(shown) + (f" and {len(jobs) - 3} more" if len(jobs) > 3 else "")
+
+
+def _counts(folder: Path) -> dict[str, int]:
+    """The scenarios of a run by outcome, from its journal in the lake."""
+    counts: dict[str, int] = {}
+    for record in _outcomes(folder):
+        counts[record["outcome"]] = counts.get(record["outcome"], 0) + 1
+    return counts
+
+
+def _noisy(folder: Path) -> int:
+    return sum(1 for record in _outcomes(folder) if record.get("noisy"))
+
+
+def _outcomes(folder: Path) -> Iterator[dict[str, Any]]:
+    with contextlib.suppress(OSError), (folder / lake.JOURNAL).open(errors="replace") as journal:
+        for line in journal:
+            with contextlib.suppress(ValueError):
+                record = json.loads(line)
+                if isinstance(record, dict) and record.get("kind") == "outcome":
+                    yield record
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    meanings = {str(outcome): meaning for outcome, meaning in OUTCOME_MEANINGS.items()}
+    return "; ".join(f"{count} {outcome} ({meanings.get(outcome, '')})" for outcome, count in counts.items())

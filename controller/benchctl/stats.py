@@ -1,0 +1,100 @@
+"""The few statistics of a measurement, and what a speed costs. Pure; no more than the standard library.
+
+A measurement has two to five samples. Their interval says how well *this run* knows its own mean; it says nothing of
+how far another instance of the same server type would lie from it.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+T_95: dict[int, float] = {
+    1: 12.7062,
+    2: 4.3027,
+    3: 3.1824,
+    4: 2.7764,
+    5: 2.5706,
+    6: 2.4469,
+    7: 2.3646,
+    8: 2.3060,
+    9: 2.2622,
+    10: 2.2281,
+    15: 2.1314,
+    20: 2.0860,
+    30: 2.0423,
+    60: 2.0003,
+    120: 1.9799,
+}
+"""Quantiles of Student's t for a two-sided 95 % interval (0.975), by degrees of freedom.
+
+NIST/SEMATECH e-Handbook of Statistical Methods, 1.3.6.7.2, https://www.itl.nist.gov/div898/handbook/eda/section3/eda3672.htm,
+and with four digits in any table of the distribution.
+"""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What the samples of one scenario say.
+
+    Attributes:
+        samples: their number.
+        mean: mean of the samples' speeds, tokens/s. llama-bench's ``avg_ts`` and Spare Cores' score are this very mean:
+            of speeds, not tokens over mean time (which is the harmonic mean, and a little lower).
+        median: median of the speeds, tokens/s.
+        stddev: sample standard deviation (n - 1) of the speeds, tokens/s; nothing for one sample.
+        ci_low: lower end of the 95 % confidence interval of the mean, tokens/s, not below 0; nothing for one sample.
+        ci_high: its upper end.
+    """
+
+    samples: int
+    mean: float
+    median: float
+    stddev: float | None
+    ci_low: float | None
+    ci_high: float | None
+
+
+def tokens_per_second(tokens: int, nanoseconds: int) -> float:
+    """The speed of one sample."""
+    return tokens * 1e9 / nanoseconds
+
+
+def speed(tokens: int, samples_ns: Sequence[int]) -> Speed | None:
+    """Sum up the samples of one scenario; nothing when there are none."""
+    if not samples_ns:
+        return None
+    speeds = [tokens_per_second(tokens, nanoseconds) for nanoseconds in samples_ns]
+    mean = statistics.fmean(speeds)
+    median = statistics.median(speeds)
+    if len(speeds) == 1:
+        return Speed(1, mean, median, None, None, None)
+    stddev = statistics.stdev(speeds)
+    half = student_t_95(len(speeds) - 1) * stddev / math.sqrt(len(speeds))
+    return Speed(len(speeds), mean, median, stddev, max(0.0, mean - half), mean + half)
+
+
+def student_t_95(degrees_of_freedom: int) -> float:
+    """Quantile for a two-sided 95 % interval; between the table's entries the next smaller one, which is the safe side.
+
+    Raises:
+        ValueError: there is no interval without a degree of freedom.
+    """
+    if degrees_of_freedom < 1:
+        raise ValueError("a confidence interval needs at least two samples")
+    return T_95[max(known for known in T_95 if known <= degrees_of_freedom)]
+
+
+def usd_per_million_tokens(price_usd_per_hour: float | None, speed_tokens_per_second: float | None) -> float | None:
+    """What a million tokens cost at this speed, one request at a time; nothing where price or speed is unknown.
+
+    ``USD/h / (tokens/s * 3600 s/h) * 1e6``.
+    """
+    if price_usd_per_hour is None or not speed_tokens_per_second:
+        return None
+    return price_usd_per_hour / (speed_tokens_per_second * 3600) * 1e6
