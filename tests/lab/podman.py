@@ -1,0 +1,65 @@
+"""Podman as the lab uses it: one configuration, and labels by which everything is found and removed again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+LABEL = "benchctl-lab"
+"""On every container and network of the lab; its value names the process that owns it."""
+
+
+def podman(*arguments: str | Path, check: bool = True) -> str:
+    """Run podman with the lab's configuration; returns what it printed."""
+    environment = {**os.environ, "CONTAINERS_CONF": str(HERE / "containers.conf")}
+    done = subprocess.run(
+        ["podman", *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    if check and done.returncode != 0:
+        raise RuntimeError(f"podman {' '.join(map(str, arguments))}: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def owner() -> str:
+    """This process, told apart from a later one with the same number by its start time."""
+    return f"{os.getpid()}-{_start_time(os.getpid())}"
+
+
+def remove_stale() -> None:
+    """Remove what an earlier run of the tests left because it was killed."""
+    for kind in ("container", "network"):
+        listed = podman(
+            *("ps", "-a") if kind == "container" else ("network", "ls"),
+            "--filter",
+            f"label={LABEL}",
+            "--format",
+            "{{.ID}}",
+        )
+        for name in listed.split():
+            value = podman(kind, "inspect", "--format", f'{{{{index .{_labels(kind)} "{LABEL}"}}}}', name, check=False)
+            if not _alive(value):
+                podman(*("rm", "-f", "-t", "0") if kind == "container" else ("network", "rm", "-f"), name, check=False)
+
+
+def _labels(kind: str) -> str:
+    return "Config.Labels" if kind == "container" else "Labels"
+
+
+def _alive(value: str) -> bool:
+    number, _, started = value.partition("-")
+    return number.isdigit() and _start_time(int(number)) == started
+
+
+def _start_time(process: int) -> str:
+    """Field 22 of ``/proc/PID/stat``: clock ticks after boot; empty when there is no such process."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""

@@ -1,0 +1,174 @@
+"""The command line as a whole: quick, documented, and wrong usage ends in a sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+from benchctl.cli import COMMANDS, cli
+from benchctl.cli.sweep import request_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from benchctl.home import Home
+
+    Run = Callable[..., subprocess.CompletedProcess[str]]
+
+HEAVY = ("pandas", "sqlalchemy", "ansible", "ansible_runner", "alembic", "matplotlib", "yaml", "rich", "pulumi")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str) -> None:
+    """Each command says in its own words what it does, and each of its options has a help text."""
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    assert command.help
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{name} {parameter.opts[0]} has no help"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["sweep", "--help"], ["plan", "--help"], ["playbook", "--help"]])
+def test_help_imports_nothing_heavy(checkout: Path, arguments: list[str]) -> None:
+    """Help needs click, and none of the libraries that take a second to import."""
+    program = (
+        "import sys, json\n"
+        "from benchctl.cli import main\n"
+        "try:\n main(sys.argv[1:])\n"
+        "except SystemExit:\n pass\n"
+        f"print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]), file=sys.stderr)\n"
+    )
+    path = os.pathsep.join((str(checkout / "controller"), str(checkout / "module_utils")))
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert "Usage:" in done.stdout
+    assert json.loads(done.stderr) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--vendors", "aws"], ["aws is not in this version", "local, ssh"]),
+        (["--vendors", "hetzner,local"], ["hetzner is not in this version"]),
+        (["--vendors", "locla"], ["no vendor 'locla'", "Did you mean 'local'?"]),
+        (["--vendors", ","], ["names no vendor"]),
+        (["--vendors", "local,ssh"], ["two sweeps"]),
+        (["--vendors", "ssh"], ["--inventory"]),
+        (["--vendors", "ssh", "--inventory", "/no/such/hosts.yml"], ["no inventory /no/such/hosts.yml"]),
+        (["--inventory", "hosts.yml"], ["--vendors ssh"]),
+        (["--suite", "quik"], ["no suite 'quik'", "Did you mean 'quick'?"]),
+        (["--model", "SmolLM-135"], ["no model 'SmolLM-135'", "Did you mean 'SmolLM-135M'?"]),
+        (["--price", "cheap"], ["'cheap' is not a price"]),
+        (["--budget", "5"], ["--price"]),
+        (["--price", "1EUR/h", "--budget", "5USD"], ["priced in EUR"]),
+        (["--servers", "no-such-*"], ["No server matches no-such-*"]),
+        (["--weights", "fake"], ["'fake' is not one of"]),
+    ],
+)
+@pytest.mark.parametrize("command", ["sweep", "plan"])
+def test_wrong_usage_is_one_sentence_and_status_2(
+    benchctl: Run, home: Home, command: str, arguments: list[str], words: list[str]
+) -> None:
+    """What is not there is named, with what is; nothing is written down."""
+    done = benchctl(command, *arguments)
+    assert done.returncode == 2, done.stderr
+    for word in words:
+        assert word in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(home.sweeps.iterdir())
+
+
+def test_resume_takes_no_other_option(benchctl: Run) -> None:
+    """A sweep goes on as it was begun; another model beside --resume is refused, an unknown sweep as well."""
+    done = benchctl("sweep", "--resume", "last", "--model", "gemma-2b")
+    assert done.returncode == 2
+    assert "--model does not go together with --resume" in done.stderr
+    done = benchctl("sweep", "--resume", "last")
+    assert done.returncode == 2
+    assert "no sweep yet" in done.stderr
+
+
+def test_money_is_asked_for(benchctl: Run, home: Home) -> None:
+    """With a price and nobody there to say yes, nothing is begun."""
+    done = benchctl("sweep", "--price", "0.046USD/h")
+    assert done.returncode == 2
+    assert "--yes" in done.stderr
+    assert not list(home.sweeps.iterdir())
+
+
+def test_the_plan_is_a_list_of_objects(benchctl: Run) -> None:
+    """The JSON says per model what would be measured, how long it takes and what it costs, with units in the keys."""
+    done = benchctl("plan", "--suite", "default", "--price", "0.05USD/h", "--json", check=True)
+    rows = json.loads(done.stdout)
+    assert {row["model"] for row in rows} >= {"SmolLM-135M", "Llama-3.3-70B-Instruct"}
+    first = rows[0]
+    assert first["scenarios"] == 11
+    assert first["limit_seconds"] > first["expected_seconds"] > 0
+    assert first["limit_cost"] == pytest.approx(0.05 * first["limit_seconds"] / 3600)
+    assert benchctl("plan", "--query", "length(@)", check=True).stdout.strip() == "2"
+
+
+def test_a_dry_run_is_the_plan(benchctl: Run) -> None:
+    """A sweep with --dry-run --json answers what plan --json answers."""
+    dry = json.loads(benchctl("sweep", "--dry-run", "--json", check=True).stdout)
+    alone = json.loads(benchctl("plan", "--json", check=True).stdout)
+    assert [row["model"] for row in dry] == [row["model"] for row in alone]
+
+
+def test_the_servers_of_an_inventory_are_planned(benchctl: Run, tmp_path: Path) -> None:
+    """Hosts of the group bench, each at its own price, narrowed by --servers; other groups are left alone."""
+    hosts = tmp_path / "hosts.yml"
+    hosts.write_text(
+        "bench:\n  hosts:\n    big-1: {benchctl_price: 2EUR/h}\n    small-1: {}\nother:\n  hosts: {database: {}}\n"
+    )
+    asked = ("plan", "--vendors", "ssh", "--inventory", hosts, "--price", "1USD/h", "--json")
+    rows = json.loads(benchctl(*asked, check=True).stdout)
+    assert {(row["server"], row["currency"]) for row in rows} == {("big-1", "EUR"), ("small-1", "USD")}
+    rows = json.loads(benchctl(*asked, "--servers", "BIG-*", check=True).stdout)
+    assert {row["server"] for row in rows} == {"big-1"}
+    hosts.write_text("bench: [not, hosts\n")
+    done = benchctl(*asked)
+    assert done.returncode == 2
+    assert "can't read the inventory" in done.stderr
+
+
+def test_playbooks_are_listed_and_run_from_any_folder(
+    benchctl: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a name they are listed; a mistyped one is answered with the nearest; a real one runs from elsewhere."""
+    listed = benchctl("playbook", check=True).stdout
+    assert {line.split()[0] for line in listed.splitlines()} >= {"bench", "prepare", "site", "collect", "stop"}
+    done = benchctl("playbook", "bnech")
+    assert done.returncode == 2
+    assert "Did you mean 'bench'?" in done.stderr
+    monkeypatch.chdir(tmp_path)
+    done = benchctl("playbook", "collect", "-e", f"llama_bench_state_dir={tmp_path}", check=True)
+    assert "localhost" in done.stdout
+    assert "failed=0" in done.stdout
+
+
+def test_sweep_and_plan_share_their_options() -> None:
+    """What can be planned can be swept: one set of options serves both."""
+
+    @click.command()
+    @request_options
+    def shared() -> None:
+        pass
+
+    names = {parameter.name for parameter in shared.params}
+    for command in ("sweep", "plan"):
+        found = cli.get_command(click.Context(cli), command)
+        assert found is not None
+        assert names <= {parameter.name for parameter in found.params}
