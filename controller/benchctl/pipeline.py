@@ -187,6 +187,9 @@ class Sweep:
             elif facts is not None:
                 lake.write_facts(self._folder(job), facts)
                 ready.append(job)
+            elif not done.cancelled:
+                # killed in the middle: earlier tasks went well, and nothing is known to have failed
+                self._fail(job, f"Ansible ended (exit status {done.rc}) before {job.host} was prepared.")
         return ready
 
     def _bench(self, jobs: Sequence[JobState]) -> list[JobState]:
@@ -225,7 +228,7 @@ class Sweep:
         """Close the book, and say what came of the sweep."""
         jobs = self.ledger.jobs
         statuses = {job.status for job in jobs}
-        status = "stopped" if "stopped" in statuses else "failed" if "failed" in statuses else "finished"
+        status = "stopped" if "stopped" in statuses else "finished" if statuses <= {"finished"} else "failed"
         errors = [f"{job.job}: {job.error}" for job in jobs if job.error]
         self.ledger.close(status, "; ".join(errors) or None)
         outcomes: dict[str, int] = {}

@@ -1,0 +1,108 @@
+"""The stages of a sweep in this process, with the real Ansible, module and llama-bench."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from benchctl import pipeline
+from benchctl.cli.sweep import plan_of, request_from
+from benchctl.db.engine import open_database
+from benchctl.ledger import JobState, Ledger
+from benchctl.playbook import AnsiblePlaybook
+from benchctl.view import PlainView
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from benchctl.home import Home
+    from benchctl.playbook import PlaybookResult
+    from sqlalchemy import Engine
+
+SUITE = """\
+name: one
+models: [SmolLM-135M]
+scenarios:
+  pp: {8: 0.5}
+policy: {max_samples: 2, noise_retries: 0}
+"""
+
+ASKED: dict[str, Any] = {
+    "vendors": "local",
+    "inventory": None,
+    "servers": None,
+    "models": (),
+    "weights": "synthetic",
+    "mirror": None,
+    "connections": 1,
+    "threads": 1,
+    "device": "cpu",
+    "price": None,
+    "budget": None,
+    "poll_seconds": 0.2,
+}
+
+
+class KilledOnce(AnsiblePlaybook):
+    """The real Ansible, which dies by kill -9 once, as soon as the first task of the first playbook went well."""
+
+    def __init__(self, runs: Path) -> None:
+        super().__init__(runs)
+        self.killed = False
+
+    def run(self, name: str, **options: Any) -> PlaybookResult:
+        return super().run(name, **{**options, "on_event": self._kill})
+
+    def _kill(self, event: Mapping[str, Any]) -> None:
+        if self.killed or event.get("event") != "runner_on_ok":
+            return
+        for entry in Path("/proc").iterdir():
+            with suppress(OSError):
+                if str(self.runs).encode() in (entry / "cmdline").read_bytes():
+                    os.kill(int(entry.name), signal.SIGKILL)
+                    self.killed = True
+
+
+@pytest.fixture
+def engine(home: Home) -> Iterator[Engine]:
+    engine = open_database(home.database_url)
+    yield engine
+    engine.dispose()
+
+
+def test_ansible_that_is_killed_between_two_tasks_fails_the_job_and_resume_goes_on(
+    home: Home, engine: Engine, llama_bench: Path, tmp_path: Path
+) -> None:
+    """A job of which nothing is known to have failed is not one that has finished."""
+    suite = tmp_path / "one.yml"
+    suite.write_text(SUITE)
+    request = request_from({**ASKED, "suite": str(suite), "llama_bench": str(llama_bench)})
+    server = plan_of(request, home).running[0].server
+    book = Ledger.create(home, engine, request, [JobState("local", "local", server.name, server.host)])
+
+    def run(playbook: AnsiblePlaybook) -> pipeline.Report:
+        sweep = pipeline.Sweep(
+            Ledger.open(home, engine, book.sweep),
+            engine,
+            llama_bench,
+            playbook=playbook,
+            view=PlainView(io.StringIO()),
+            cancelled=threading.Event(),
+        )
+        return sweep.run()
+
+    playbook = KilledOnce(book.folder / "runs")
+    cut = run(playbook)
+    assert playbook.killed
+    assert cut.status == "failed"
+    assert "Ansible ended" in str(cut.jobs[0].error)
+    pipeline.resumable(home, book.sweep)
+    whole = run(playbook)
+    assert whole.status == "finished"
+    assert whole.outcomes == {"ok": 1}
