@@ -104,8 +104,8 @@ class RawRun(Base):
 class Price(Base):
     """Every price that was ever seen, with where and when: the history behind ``server_price``.
 
-    ``server_price`` is derived from the rows that are open: of each of its keys the one with the newest ``source_date``,
-    which is marked ``is_current`` here.
+    ``server_price`` is derived from the rows that are open: of each of its keys the one with the newest
+    ``source_date``, which is marked ``is_current`` here.
     """
 
     __tablename__ = "price"
@@ -157,7 +157,7 @@ class ServerHistory(Base):
 
 
 class ExchangeRate(Base):
-    """What a currency was worth on a day. Money is converted with one of these, which the answer shows, or not at all."""
+    """What a currency was worth on a day. Money is converted with one of these, which is shown, or not at all."""
 
     __tablename__ = "exchange_rate"
 
