@@ -90,11 +90,94 @@ def student_t_95(degrees_of_freedom: int) -> float:
     return T_95[max(known for known in T_95 if known <= degrees_of_freedom)]
 
 
-def usd_per_million_tokens(price_usd_per_hour: float | None, speed_tokens_per_second: float | None) -> float | None:
-    """What a million tokens cost at this speed, one request at a time; nothing where price or speed is unknown.
-
-    ``USD/h / (tokens/s * 3600 s/h) * 1e6``.
-    """
-    if price_usd_per_hour is None or not speed_tokens_per_second:
+def log_variance(tokens: int, samples_ns: Sequence[int]) -> float | None:
+    """Sample variance (n - 1) of the logarithms of the samples' speeds; nothing for fewer than two samples."""
+    if len(samples_ns) < 2:
         return None
-    return price_usd_per_hour / (speed_tokens_per_second * 3600) * 1e6
+    return statistics.variance(math.log(tokens_per_second(tokens, nanoseconds)) for nanoseconds in samples_ns)
+
+
+def student_t_p(t: float, degrees_of_freedom: float) -> float:
+    """How likely Student's t is at least this far from 0 on either side; degrees of freedom need not be whole.
+
+    By the regularised incomplete beta function: ``I(x; n/2, 1/2)`` with ``x = n / (n + t^2)``
+    (https://dlmf.nist.gov/8.17).
+
+    Raises:
+        ValueError: there is no degree of freedom.
+    """
+    n = degrees_of_freedom
+    if n <= 0:
+        raise ValueError("Student's t needs a degree of freedom")
+    return _incomplete_beta(n / 2, 0.5, n / (n + t * t))
+
+
+def student_t_quantile(p: float, degrees_of_freedom: float) -> float:
+    """The t that Student's t exceeds on either side with probability ``p``: :func:`student_t_p` turned round.
+
+    Raises:
+        ValueError: ``p`` is not between 0 and 1.
+    """
+    if not 0 < p < 1:
+        raise ValueError(f"a probability lies between 0 and 1, not at {p}")
+    n = degrees_of_freedom
+    scale = math.exp(math.lgamma((n + 1) / 2) - math.lgamma(n / 2)) / math.sqrt(n * math.pi)
+    t = 2.0
+    for _ in range(100):
+        # Newton's way on log p over log t, which is nearly a straight line far out
+        tail = student_t_p(t, n)
+        slope = 2 * scale * (1 + t * t / n) ** (-(n + 1) / 2) * t / tail
+        step = math.log(tail / p) / slope
+        t *= math.exp(max(-2.0, min(2.0, step)))
+        if abs(step) < 1e-12:
+            break
+    return t
+
+
+def _incomplete_beta(a: float, b: float, x: float) -> float:
+    """The regularised incomplete beta function, by its continued fraction (https://dlmf.nist.gov/8.17#v)."""
+    if x <= 0 or x >= 1:
+        return 0.0 if x <= 0 else 1.0
+    if x > (a + 1) / (a + b + 2):  # the fraction converges fast on this side only
+        return 1 - _incomplete_beta(b, a, 1 - x)
+    logarithm = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
+    # Lentz's way of evaluating it from the front
+    tiny = 1e-300
+    c, d = 1.0, 1 / ((1 - (a + b) * x / (a + 1)) or tiny)
+    fraction = d
+    for m in range(1, 500):
+        for numerator in (
+            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
+            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
+        ):
+            d = 1 / ((1 + numerator * d) or tiny)
+            c = (1 + numerator / c) or tiny
+            fraction *= c * d
+        if abs(c * d - 1) < 1e-14:
+            break
+    return math.exp(logarithm) * fraction / a
+
+
+def cost_per_million_tokens(price_per_hour: float | None, speed_tokens_per_second: float | None) -> float | None:
+    """What a million tokens cost at this speed, one request at a time, in the price's currency; none if unknown.
+
+    ``price/h / (tokens/s * 3600 s/h) * 1e6``.
+    """
+    if price_per_hour is None or not speed_tokens_per_second:
+        return None
+    return price_per_hour / (speed_tokens_per_second * 3600) * 1e6
+
+
+def tokens_per_unit_of_money(price_per_hour: float | None, speed_tokens_per_second: float | None) -> float | None:
+    """How many tokens one unit of the price's currency buys, one request at a time; none if price or speed is unknown.
+
+    ``tokens/s * 3600 s/h / (price/h)``.
+    """
+    if not price_per_hour or not speed_tokens_per_second:
+        return None
+    return speed_tokens_per_second * 3600 / price_per_hour
+
+
+def usd_per_million_tokens(price_usd_per_hour: float | None, speed_tokens_per_second: float | None) -> float | None:
+    """:func:`cost_per_million_tokens` of a price in US dollars."""
+    return cost_per_million_tokens(price_usd_per_hour, speed_tokens_per_second)

@@ -112,8 +112,13 @@ class Offers:
     notes: tuple[str, ...] = ()
 
 
-def offers(session: Session, terms: Terms) -> Offers:
+def offers(session: Session, terms: Terms, servers: Iterable[tuple[str, str]] | None = None) -> Offers:
     """The cheapest current hourly price of every server on these terms.
+
+    Args:
+        session: the database.
+        terms: what is asked for.
+        servers: these alone, by (vendor_id, server_id); notes are of them, and a few are found much faster than all.
 
     Raises:
         UsageError: the region is unknown, or there is no rate for the currency asked for.
@@ -143,6 +148,11 @@ def offers(session: Session, terms: Terms) -> Offers:
     if terms.region:
         _require_region(session, terms.region)
         query = query.where(or_(Region.region_id == terms.region, Region.api_reference == terms.region))
+    wanted = None if servers is None else set(servers)
+    if wanted is not None:
+        query = query.where(
+            Price.vendor_id.in_({vendor for vendor, _ in wanted}), Price.server_id.in_({server for _, server in wanted})
+        )
     ranked = query.add_columns(
         func.row_number()
         .over(
@@ -159,6 +169,8 @@ def offers(session: Session, terms: Terms) -> Offers:
         select(ranked).where(ranked.c.place == 1)
     ):
         key = (vendor, server)
+        if wanted is not None and key not in wanted:
+            continue
         if flags and not terms.flagged:
             flagged.add(key)
             continue

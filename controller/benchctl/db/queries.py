@@ -7,25 +7,30 @@ weights are never in one answer unless ``weights="all"`` asked for both; every r
 from __future__ import annotations
 
 import difflib
-import statistics
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select, tuple_
 
 from benchctl import stats
-from benchctl.db.schema import Job, Measurement, Server, Sweep
+from benchctl.db.naming import NICKNAMES, find_model
+from benchctl.db.schema import Job, Measurement, RawRun, Server, Sweep
 from benchctl.errors import UsageError
 from benchctl.names import sweep_meant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from sqlalchemy import Select
     from sqlalchemy.orm import Session
 
 WEIGHTS = ("real", "synthetic", "all")
+
+OK = "ok"
+FALLBACK = "gpu_fallback"
+"""A GPU was to do the work and the CPU did it: there is a speed, and it is not the one that was asked for."""
 
 SYNTHETIC_NOTE = (
     "Weights: synthetic (random blocks in the real model's shapes). No real weights were measured for this question."
@@ -47,7 +52,8 @@ class Question:
         task: ``pp`` or ``tg``.
         tokens: the length.
         weights: ``real``, ``synthetic`` or ``all``; nothing means real where there are any, else synthetic.
-        outcomes: ``ok`` alone, or all.
+        all_outcomes: every scenario, also those that ended without a score.
+        fallback: also what ran on the CPU instead of the GPU (``gpu_fallback``).
     """
 
     vendor: str | None = None
@@ -58,6 +64,11 @@ class Question:
     tokens: int | None = None
     weights: str | None = None
     all_outcomes: bool = False
+    fallback: bool = False
+
+    def shows(self, outcome: str) -> bool:
+        """Whether rows that ended so are part of the answer."""
+        return self.all_outcomes or outcome == OK or (self.fallback and outcome == FALLBACK)
 
 
 @dataclass(frozen=True)
@@ -84,23 +95,63 @@ class ServerName:
     api_reference: str
 
     def __str__(self) -> str:
-        return f"{self.vendor}/{self.server}"
+        return f"{self.vendor}/{self.api_reference}"
 
 
 def measured_servers(session: Session) -> list[ServerName]:
     """All servers with measurements, the one measured last first."""
-    newest = func.max(Measurement.measured_at)
+    newest = (
+        select(Measurement.vendor_id, Measurement.server_id, func.max(Measurement.measured_at).label("newest"))
+        .group_by(Measurement.vendor_id, Measurement.server_id)
+        .subquery()
+    )
     found = session.execute(
-        select(Measurement.vendor_id, Measurement.server_id, Server.api_reference)
-        .join(Server, (Server.vendor_id == Measurement.vendor_id) & (Server.server_id == Measurement.server_id))
-        .group_by(Measurement.vendor_id, Measurement.server_id, Server.api_reference)
-        .order_by(newest.desc())
+        select(Server.vendor_id, Server.server_id, Server.api_reference)
+        .join(newest, (Server.vendor_id == newest.c.vendor_id) & (Server.server_id == newest.c.server_id))
+        .order_by(newest.c.newest.desc().nulls_last(), Server.vendor_id, Server.api_reference)
     )
     return [ServerName(*row) for row in found]
 
 
+def anything_measured(session: Session) -> bool:
+    """Whether there is any measurement at all."""
+    return session.execute(select(Measurement.sweep_id).limit(1)).first() is not None
+
+
+def server_names(session: Session, beginning: str) -> list[str]:
+    """Names of measured servers that begin so, as a shell completes them: ``aws/g6.xlarge``, or ``g6.xlarge``."""
+    vendor, slash, server = beginning.rpartition("/")
+    query = select(Server.vendor_id, Server.api_reference).where(_was_measured())
+    if slash:
+        query = query.where(
+            Server.vendor_id == NICKNAMES.get(vendor.lower(), vendor.lower()),
+            Server.api_reference.istartswith(server, autoescape=True),
+        )
+        return sorted(f"{vendor}/{name}" for _, name in session.execute(query))
+    query = query.where(
+        or_(
+            Server.vendor_id.istartswith(beginning, autoescape=True),
+            Server.api_reference.istartswith(beginning, autoescape=True),
+        )
+    )
+    lowered = beginning.lower()
+    found = list(session.execute(query))
+    by_vendor = sorted(f"{vendor}/{name}" for vendor, name in found if vendor.startswith(lowered))
+    return by_vendor + sorted({name for _, name in found if name.lower().startswith(lowered)})
+
+
+def model_names(session: Session, beginning: str) -> list[str]:
+    """Names of measured models that begin so."""
+    found = session.scalars(
+        select(Measurement.model).where(Measurement.model.istartswith(beginning, autoescape=True)).distinct()
+    )
+    return sorted(found)
+
+
 def find_server(session: Session, name: str | None) -> ServerName | None:
     """The server that ``VENDOR/SERVER`` or ``SERVER`` means; without a name the one measured last.
+
+    ``SERVER`` is the identifier or the vendor's own name for it, in any case.
 
     Returns:
         The server; nothing when nothing was measured anywhere.
@@ -108,19 +159,50 @@ def find_server(session: Session, name: str | None) -> ServerName | None:
     Raises:
         UsageError: there is none of that name, or several.
     """
-    servers = measured_servers(session)
-    if not servers or name is None:
-        return servers[0] if servers else None
+    columns = select(Server.vendor_id, Server.server_id, Server.api_reference)
+    if name is None:
+        newest = session.execute(
+            select(Measurement.vendor_id, Measurement.server_id)
+            .order_by(Measurement.measured_at.desc().nulls_last(), Measurement.vendor_id, Measurement.server_id)
+            .limit(1)
+        ).first()
+        if newest is None:
+            return None
+        row = session.execute(columns.where(Server.vendor_id == newest[0], Server.server_id == newest[1])).one()
+        return ServerName(*row)
+    if not anything_measured(session):
+        return None
     vendor, _, server = name.rpartition("/")
-    found = [
-        one for one in servers if server in (one.server, one.api_reference) and (not vendor or vendor == one.vendor)
-    ]
+    vendor = NICKNAMES.get(vendor.lower(), vendor.lower())
+    named = columns.where(
+        or_(func.lower(Server.server_id) == server.lower(), func.lower(Server.api_reference) == server.lower())
+    ).order_by(Server.vendor_id, Server.server_id)
+    elsewhere = [ServerName(*row) for row in session.execute(named.where(_was_measured()))]
+    found = [one for one in elsewhere if not vendor or one.vendor == vendor]
+    exact = [one for one in found if server in (one.server, one.api_reference)]
+    found = exact or found
     if len(found) == 1:
         return found[0]
     if found:
         raise UsageError(f"'{name}' is several servers: {', '.join(map(str, found))}.", "Give VENDOR/SERVER.")
-    elsewhere = [str(one) for one in servers if server in (one.server, one.api_reference)]
-    raise _unknown("server", name, elsewhere or [str(one) if vendor else one.server for one in servers])
+    if not elsewhere:
+        listed = [ServerName(*row) for row in session.execute(named) if not vendor or row[0] == vendor]
+        if listed:
+            raise UsageError(
+                f"{listed[0]} is in the catalogue, but no measurement of it is in the database.",
+                "'benchctl coverage' says what was measured, and what not and why.",
+            )
+    servers = elsewhere or measured_servers(session)
+    raise _unknown("server", name, [str(one) if vendor or elsewhere else one.api_reference for one in servers])
+
+
+def _was_measured() -> Any:
+    """Condition on ``server``: there is a measurement of it."""
+    return (
+        select(Measurement.sweep_id)
+        .where(Measurement.vendor_id == Server.vendor_id, Measurement.server_id == Server.server_id)
+        .exists()
+    )
 
 
 def find_sweep(session: Session, name: str) -> str:
@@ -145,38 +227,59 @@ def measurements(session: Session, question: Question) -> Answer:
     Raises:
         UsageError: the model was never measured.
     """
-    candidates = _load(session, question)
-    chosen, notes = _by_weights(candidates, question.weights)
-    newest = _newest(chosen)
-    hidden = Counter(one.outcome for one, _, _ in newest if one.outcome != "ok")
-    shown = [entry for entry in newest if question.all_outcomes or entry[0].outcome == "ok"]
-    return Answer(
-        [_row(*entry) for entry in shown], notes, {} if question.all_outcomes else dict(sorted(hidden.items()))
-    )
+    query = _asked(session, _rows(), question)
+    chosen, notes = by_weights(_in_order(session.execute(query).mappings()), question.weights)
+    rows = newest(chosen)
+    hidden = Counter(row["outcome"] for row in rows if not question.shows(row["outcome"]))
+    shown = [row for row in rows if question.shows(row["outcome"])]
+    return Answer(shown, notes, dict(sorted(hidden.items())))
 
 
-def top(session: Session, question: Question, limit: int | None = None) -> Answer:
-    """The servers ranked by speed for one model, task and length; several instances of one server give their median.
+def rows_of_servers(session: Session, servers: Sequence[tuple[str, str]], question: Question) -> list[Row]:
+    """All measurements of some servers (vendor_id, server_id) that the question covers, of every sweep and outcome.
 
     Raises:
-        UsageError: the model was never measured, or not with this task and length.
+        UsageError: the model was never measured.
     """
-    candidates = [entry for entry in _load(session, question) if entry[0].outcome == "ok"]
-    chosen, notes = _by_weights(candidates, question.weights)
-    groups: dict[tuple[str, str, str], list[Row]] = {}
-    for entry in _newest(chosen):
-        row = _row(*entry)
-        groups.setdefault((row["vendor_id"], row["server_id"], row["weights"]), []).append(row)
-    rows = sorted((_ranked(rows) for rows in groups.values()), key=lambda row: -row["tokens_per_second"])
-    rows = rows[:limit] if limit else rows
-    return Answer([{"rank": rank, **row} for rank, row in enumerate(rows, 1)], notes)
+    query = _asked(session, _rows(), question)
+    query = query.where(
+        or_(*((Measurement.vendor_id == vendor) & (Measurement.server_id == server) for vendor, server in servers))
+    )
+    return _in_order(session.execute(query).mappings())
+
+
+def rows_of(session: Session, keys: Iterable[tuple[str, str, str, str, int]]) -> dict[tuple[Any, ...], Row]:
+    """The whole rows with these primary keys, by key: ``(sweep_id, job_id, model, task, tokens)``."""
+    key = (Measurement.sweep_id, Measurement.job_id, Measurement.model, Measurement.task, Measurement.tokens)
+    found = session.execute(_rows().where(tuple_(*key).in_(list(keys)))).mappings()
+    return {tuple(row[column.key] for column in key): _row(row) for row in found}
+
+
+def with_sources(session: Session, rows: Sequence[Row]) -> list[Row]:
+    """The rows with where their raw file is: ``raw_origin``, the lake, folder or archive, and ``raw_file`` in it.
+
+    Both are nothing for rows whose raw run the database does not know.
+    """
+    jobs = {(row["sweep_id"], row["job_id"]) for row in rows}
+    found = session.execute(
+        select(RawRun.sweep_id, RawRun.job_id, RawRun.origin, RawRun.path)
+        .where(RawRun.sweep_id.in_({sweep for sweep, _ in jobs}), RawRun.job_id.in_({job for _, job in jobs}))
+        .order_by(RawRun.ingested_at)
+    )
+    runs = {(sweep, job): (origin, path) for sweep, job, origin, path in found}
+    answer = []
+    for row in rows:
+        origin, path = runs.get((row["sweep_id"], row["job_id"]), (None, None))
+        file = None if path is None else "/".join(filter(None, (path, row["raw_path"].rpartition("/")[2])))
+        answer.append({**row, "raw_origin": origin, "raw_file": file})
+    return answer
 
 
 def scenarios_of(session: Session, model: str) -> list[str]:
     """What of a model was measured ``ok``: ``pp16``, ``pp512``, ``tg16``, ..."""
     found = session.execute(
         select(Measurement.task, Measurement.tokens)
-        .where(Measurement.model_file.in_(_files(session, model)), Measurement.outcome == "ok")
+        .where(Measurement.model_file.in_(files_of(session, model)), Measurement.outcome == OK)
         .distinct()
         .order_by(Measurement.task, Measurement.tokens)
     )
@@ -219,58 +322,25 @@ def _job_row(job: Job) -> Row:
     return {key: getattr(job, key) for key in keys}
 
 
-Entry = tuple[Measurement, str, str]
-"""A measurement, its server's name with the vendor's API, and its server's name to show."""
-
-
-def _load(session: Session, question: Question) -> list[Entry]:
-    query = select(Measurement, Server.api_reference, Server.display_name).join(
-        Server, (Server.vendor_id == Measurement.vendor_id) & (Server.server_id == Measurement.server_id)
-    )
-    wanted = {
-        Measurement.vendor_id: question.vendor,
-        Measurement.server_id: question.server,
-        Measurement.sweep_id: question.sweep,
-        Measurement.task: question.task,
-        Measurement.tokens: question.tokens,
-    }
-    for column, value in wanted.items():
-        if value is not None:
-            query = query.where(column == value)
-    if question.model is not None:
-        query = query.where(Measurement.model_file.in_(_files(session, question.model)))
-    found = [(one, reference, name) for one, reference, name in session.execute(query)]
-    size: dict[str, int] = {}
-    for one, _, _ in found:
-        size[one.model] = max(size.get(one.model, 0), one.model_tensor_bytes or one.model_bytes or 0)
-    return sorted(
-        found, key=lambda e: (size[e[0].model], e[0].model, e[0].task, e[0].tokens, e[0].weights, e[0].job_id)
-    )
-
-
-def _files(session: Session, model: str) -> list[str]:
-    """The files that a model's name stands for, in the database's own words.
+def files_of(session: Session, model: str) -> tuple[str, ...]:
+    """The files that a model's name stands for; none where nothing was measured at all.
 
     Raises:
-        UsageError: there is none.
+        UsageError: this model was never measured.
     """
-    known = session.execute(select(Measurement.model, Measurement.model_file).distinct()).all()
-    wanted = model.lower()
-    files = sorted({file for name, file in known if wanted in (name.lower(), file.lower())})
-    if not files and known:
-        raise _unknown("model", model, sorted({name for name, _ in known}))
-    return files
+    found = find_model(session, model)
+    return found.files if found else ()
 
 
-def _by_weights(entries: Sequence[Entry], weights: str | None) -> tuple[list[Entry], tuple[str, ...]]:
+def by_weights(rows: Sequence[Row], weights: str | None) -> tuple[list[Row], tuple[str, ...]]:
     """Only one kind of weights, or both where that was asked for; and what to say about it."""
     if weights == "all":
-        kinds = {one.weights for one, _, _ in entries}
-        return list(entries), (ALL_NOTE,) if len(kinds) > 1 else ()
-    by_kind = {kind: [entry for entry in entries if entry[0].weights == kind] for kind in ("real", "synthetic")}
+        kinds = {row["weights"] for row in rows}
+        return list(rows), (ALL_NOTE,) if len(kinds) > 1 else ()
+    by_kind = {kind: [row for row in rows if row["weights"] == kind] for kind in ("real", "synthetic")}
     if weights is None:
         # real rows that only say why nothing was measured must not hide a speed
-        speeds = {kind for kind, rows in by_kind.items() if any(one.tokens_per_second for one, _, _ in rows)}
+        speeds = {kind for kind, of_kind in by_kind.items() if any(row["tokens_per_second"] for row in of_kind)}
         synthetic = "real" not in speeds and ("synthetic" in speeds or not by_kind["real"])
         weights = "synthetic" if synthetic else "real"
         if weights == "synthetic" and by_kind["synthetic"]:
@@ -283,47 +353,64 @@ def _by_weights(entries: Sequence[Entry], weights: str | None) -> tuple[list[Ent
     return by_kind[weights], ()
 
 
-def _newest(entries: Iterable[Entry]) -> list[Entry]:
+def newest(rows: Iterable[Row]) -> list[Row]:
     """Of every scenario the newest sweep that ended ``ok``, or the newest where none did."""
-    groups: dict[tuple[Any, ...], list[Entry]] = {}
-    for entry in entries:
-        one = entry[0]
-        key = (one.vendor_id, one.server_id, one.model_file, one.task, one.tokens, one.weights)
-        groups.setdefault(key, []).append(entry)
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        key = tuple(row[name] for name in ("vendor_id", "server_id", "model_file", "task", "tokens", "weights"))
+        groups.setdefault(key, []).append(row)
     chosen = []
     for group in groups.values():
-        newest = max(group, key=lambda entry: (entry[0].outcome == "ok", _age(entry[0])))[0]
-        chosen += [entry for entry in group if entry[0].sweep_id == newest.sweep_id]
+        best = max(group, key=lambda row: (row["outcome"] == OK, _age(row))) if len(group) > 1 else group[0]
+        chosen += [row for row in group if row["sweep_id"] == best["sweep_id"]]
     return chosen
 
 
-def _age(one: Measurement) -> datetime:
-    return one.measured_at or datetime.fromtimestamp(0, tz=UTC)
+def _age(row: Row) -> datetime:
+    at = row["measured_at"]
+    return at if isinstance(at, datetime) else datetime.fromtimestamp(0, tz=UTC)
 
 
-def _row(one: Measurement, api_reference: str, display_name: str) -> Row:
-    values = {column.name: getattr(one, column.name) for column in Measurement.__table__.columns}
-    speed = one.tokens_per_second if one.outcome == "ok" else None
-    return {
-        "vendor_id": one.vendor_id,
-        "server_id": one.server_id,
-        "api_reference": api_reference,
-        "display_name": display_name,
-        **values,
-        "usd_per_million_tokens": stats.usd_per_million_tokens(one.price_usd_per_hour, speed),
+def _rows() -> Select[Any]:
+    """Measurements whole, with the names of their servers: plain rows, which read ten times as fast as objects."""
+    return select(Server.api_reference, Server.display_name, *Measurement.__table__.columns).join(
+        Server, (Server.vendor_id == Measurement.vendor_id) & (Server.server_id == Measurement.server_id)
+    )
+
+
+def _asked(session: Session, query: Select[Any], question: Question) -> Select[Any]:
+    wanted = {
+        Measurement.vendor_id: question.vendor,
+        Measurement.server_id: question.server,
+        Measurement.sweep_id: question.sweep,
+        Measurement.task: question.task,
+        Measurement.tokens: question.tokens,
     }
+    for column, value in wanted.items():
+        if value is not None:
+            query = query.where(column == value)
+    if question.model is not None:
+        query = query.where(Measurement.model_file.in_(files_of(session, question.model)))
+    return query
 
 
-def _ranked(rows: list[Row]) -> Row:
-    """One server's place: the row in the middle, with the median speed and the number of instances."""
-    speed = statistics.median(row["tokens_per_second"] for row in rows)
-    middle = min(rows, key=lambda row: abs(row["tokens_per_second"] - speed))
-    return {
-        **middle,
-        "tokens_per_second": speed,
-        "instances": len({row["job_id"] for row in rows}),
-        "usd_per_million_tokens": stats.usd_per_million_tokens(middle["price_usd_per_hour"], speed),
-    }
+def _in_order(found: Iterable[Mapping[Any, Any]]) -> list[Row]:
+    """Rows by size of the model, then model, task, length, weights and job."""
+    rows = [_row(one) for one in found]
+    size: dict[str, int] = {}
+    for row in rows:
+        bytes_known = row["model_tensor_bytes"] or row["model_bytes"] or 0
+        size[row["model"]] = max(size.get(row["model"], 0), bytes_known)
+    keys = ("model", "task", "tokens", "weights", "job_id")
+    return sorted(rows, key=lambda row: (size[row["model"]], *(row[key] for key in keys)))
+
+
+def _row(found: Mapping[Any, Any]) -> Row:
+    names = {key: found[key] for key in ("vendor_id", "server_id", "api_reference", "display_name")}
+    row = {**names, **found}
+    speed = row["tokens_per_second"] if row["outcome"] in (OK, FALLBACK) else None
+    row["usd_per_million_tokens"] = stats.usd_per_million_tokens(row["price_usd_per_hour"], speed)
+    return row
 
 
 def _unknown(what: str, name: str, known: list[str]) -> UsageError:
