@@ -27,15 +27,21 @@ CONFIDENCE = 0.95
 PRIOR_DEGREES_OF_FREEDOM = 4
 """How many degrees of freedom the pool counts for beside a server's own replicas or family.
 
-Families differ in how much their members scatter, and few members can agree by luck. With 4 no more than 5 % of the
-same-hardware pairs of Spare Cores' data of April 2025 are called different in any of their scenarios; with 8 it would
-be 9 % (docs/comparing.md)."""
+Families differ in how much their members scatter, and few members can agree by luck. With 4, under 5 % of the
+same-hardware pairs of Spare Cores' data of April 2025 are called different in any of their scenarios; with 6 it would
+be more (docs/comparing.md)."""
 
-DEFAULT_STDDEV = {"gpu": 0.02, "cpu": 0.18}
+DEFAULT_STDDEV = {"gpu": 0.016, "cpu": 0.14}
 """Standard deviation between instances, of the logarithm of the speed, where the database has nothing to learn it from.
 
 The pooled values over all families and scenarios of Spare Cores' data of April 2025 (docs/comparing.md)."""
 
+
+LEAST_POOL_STDDEV = {"gpu": 0.016, "cpu": 0.016}
+"""A pool is not believed to scatter less than this: it may by luck, where few families tell.
+
+1.6 % is the pooled value over all GPU families and scenarios of Spare Cores' data of April 2025, whose single scenarios
+range from 0.5 % to 3 % with nine families each."""
 
 LEAST_STDDEV = 0.001
 """No two instances are taken to agree better than this, by whatever luck they did."""
@@ -195,7 +201,8 @@ def between_instances(own: Scatter, pool: Scatter, source: Source, device: str) 
         return Between(DEFAULT_STDDEV[device] ** 2, PRIOR_DEGREES_OF_FREEDOM, "default")
     prior = min(PRIOR_DEGREES_OF_FREEDOM, max(0, others))
     degrees = prior + own.degrees_of_freedom
-    variance = max((prior * pool.variance + own.sum_of_squares) / degrees, LEAST_STDDEV**2)
+    pooled = max(pool.variance, LEAST_POOL_STDDEV[device] ** 2)
+    variance = max((prior * pooled + own.sum_of_squares) / degrees, LEAST_STDDEV**2)
     return Between(variance, degrees, source if own.degrees_of_freedom else "pool", own, pool)
 
 

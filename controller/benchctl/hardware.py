@@ -14,8 +14,8 @@ OWN = ("local", "ssh")
 """Vendors whose servers are single machines: nothing else is the same hardware."""
 
 _SERIES = {
-    "aws": r"([a-z]+\d+)",  # m5dn.2xlarge: m5
-    "azure": r"Standard_([A-Z]+)\d+(?:-\d+)?[a-z]*(_[A-Za-z0-9]+)*",  # Standard_D8ds_v5: D, _v5
+    "aws": r"([a-z]+\d+)[a-z]*(-flex)?",  # m5dn.2xlarge: m5
+    "azure": r"Standard_([A-Z]+)\d+(?:-\d+)?[a-z]*((?:_[A-Za-z0-9]+)*)",  # Standard_D8ds_v5: D, _v5
     "gcp": r"([a-z]\d+[a-z]*)-",  # n2d-highmem-8: n2d
     "upcloud": r"([A-Z]*)-?\d+xCPU",  # HIMEM-8xCPU-192GB: HIMEM
     "hcloud": r"([a-z]+)\d+",  # cpx31: cpx
@@ -39,6 +39,7 @@ class Facts:
         cpu_allocation: ``SHARED``, ``BURSTABLE`` or ``DEDICATED``.
         gpu_model: e.g. ``L40S``.
         gpu_count: number of GPUs.
+        gpu_memory_mib: memory of the smallest of them.
     """
 
     vendor: str
@@ -51,6 +52,7 @@ class Facts:
     cpu_allocation: str
     gpu_model: str | None
     gpu_count: int
+    gpu_memory_mib: int | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Family:
     """Servers with the same hardware.
 
     Attributes:
-        label: what a reader knows it by, e.g. ``aws 1x L40S``.
+        label: what a reader knows it by, e.g. ``aws 1x L40S 45 GiB``.
         key: what makes it one family, whole.
     """
 
@@ -76,8 +78,8 @@ def series_of(vendor: str, name: str) -> str | None:
 def family_of(facts: Facts, on_gpu: bool) -> Family | None:
     """The family whose members do this work on the same hardware; nothing where it can't be told.
 
-    On a GPU: the same vendor, GPU and number of GPUs, whatever the host. On the CPU: the same vendor, series and
-    generation, CPU model, vCPUs, cores, kind of CPU allocation and hypervisor.
+    On a GPU: the same vendor, GPU, memory of it and number of GPUs, whatever the host. On the CPU: the same vendor,
+    series and generation, CPU model, vCPUs, cores, kind of CPU allocation and hypervisor.
 
     Args:
         facts: of the server type.
@@ -88,8 +90,9 @@ def family_of(facts: Facts, on_gpu: bool) -> Family | None:
     if on_gpu:
         if not facts.gpu_model or facts.gpu_count < 1:
             return None
-        label = f"{facts.vendor} {facts.gpu_count}x {facts.gpu_model}"
-        return Family(label, (facts.vendor, facts.gpu_model, facts.gpu_count))
+        memory = round(facts.gpu_memory_mib / 1024) if facts.gpu_memory_mib else None
+        label = f"{facts.vendor} {facts.gpu_count}x {facts.gpu_model}{f' {memory} GiB' if memory else ''}"
+        return Family(label, (facts.vendor, facts.gpu_model, memory, facts.gpu_count))
     series = series_of(facts.vendor, facts.name)
     if series is None or not facts.cpu_model or not facts.vcpus:
         return None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from benchctl.db import queries
 from benchctl.db.engine import open_database, reading
+from benchctl.db.ranking import Ranking, top
 from benchctl.db.records import record
 from benchctl.db.schema import Job, Sweep
 from benchctl.errors import UsageError
@@ -68,8 +69,8 @@ def test_real_and_synthetic_are_not_mixed(engine: Engine, tmp_path: Path) -> Non
         both = queries.measurements(session, ask(server="desk", weights="all"))
         assert names(both) == {("real", "real"), ("made", "synthetic")}
         assert queries.measurements(session, ask(server="laptop", weights="real")).rows == []
-        assert names(queries.top(session, ask(model=MODEL, task="pp", tokens=128))) == {("real", "real")}
-        ranked = queries.top(session, ask(model=MODEL, task="pp", tokens=128, weights="all"))
+        assert names(top(session, Ranking(MODEL, "pp", 128))) == {("real", "real")}
+        ranked = top(session, Ranking(MODEL, "pp", 128, weights="all"))
         assert [row["weights"] for row in ranked.rows] == ["synthetic", "real", "synthetic"]
 
 
@@ -114,7 +115,7 @@ def test_the_ranking(engine: Engine, tmp_path: Path) -> None:
         RawRun(sweep="b", vendor="gcp", server="n2", job="n2_2", speed=4, replica=2),
     )
     with reading(engine) as session:
-        answer = queries.top(session, queries.Question(model=MODEL, task="pp", tokens=128))
+        answer = top(session, Ranking(MODEL, "pp", 128))
         assert [(row["rank"], row["server_id"], row["instances"]) for row in answer.rows] == [
             (1, "n2", 2),
             (2, "desk", 1),
@@ -123,7 +124,7 @@ def test_the_ranking(engine: Engine, tmp_path: Path) -> None:
         assert n2["tokens_per_second"] == pytest.approx(3 * desk["tokens_per_second"], rel=1e-6)
         assert desk["usd_per_million_tokens"] == pytest.approx(10 / desk["tokens_per_second"], rel=1e-9)
         assert n2["usd_per_million_tokens"] is None
-        assert len(queries.top(session, queries.Question(model=MODEL, task="pp", tokens=128), limit=1).rows) == 1
+        assert len(top(session, Ranking(MODEL, "pp", 128), limit=1).rows) == 1
 
 
 def test_names_that_are_nearly_right(engine: Engine, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def compare(
       ratio, ratio_ci_low, ratio_ci_high (speed of b by that of a), p_value (corrected),
       comparisons (how many it was corrected for), verdict, cost_ratio (cost of b's tokens by a's)
     and with _a and with _b behind them:
-      vendor_id, server_id, api_reference, outcome, tokens_per_second, samples, instances,
+      vendor_id, server_id, api_reference, outcome, device, tokens_per_second, samples, instances,
       within_run_cv, between_instances_cv (standard deviations of the log speed),
       between_source (replicas, family, pool or default), between_from (in words),
       price_per_hour, price_currency, price_source, cost_per_million_tokens

@@ -172,6 +172,7 @@ def _side(side: str, server: ServerName, runs: Sequence[Row], looked: tuple[Look
         "server_id": server.server,
         "api_reference": server.api_reference,
         "outcome": runs[0]["outcome"] if runs else None,
+        "device": runs[0]["device"] if runs else None,
         "tokens_per_second": look.speed if look else None,
         "samples": sum(row["samples"] for row in runs),
         "instances": look.instances if look else 0,

@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import or_, select, tuple_
+from sqlalchemy import case, func, or_, select, tuple_
 
 from benchctl.comparison import Between, Scatter, between_instances
 from benchctl.db.queries import OK, Row
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 CPU = "CPU"
 """``device`` of what ran on no GPU."""
 
+ALL_LAYERS = 99
+"""As many layers as nobody asks for but to say "all": what counts where the layers on the GPU are not on record."""
+
 Scenario = tuple[str, str, int, str]
 """A model's file, a task, a length, and the weights."""
 
@@ -29,8 +32,8 @@ Key = tuple[str, str]
 
 
 def on_gpu(row: Mapping[str, Any]) -> bool:
-    """Whether the work was done on a GPU."""
-    return row["device"] not in (None, CPU)
+    """Whether the work was done on a GPU; where no device is on record, whether layers were asked to be there."""
+    return bool(row["gpu_layers_asked"]) if row["device"] is None else row["device"] != CPU
 
 
 class Variances:
@@ -53,10 +56,10 @@ class Variances:
         found = cls({(key, gpu): family_of(one, gpu) for key, one in facts.items() for gpu in devices}, facts)
         groups: dict[tuple[Any, ...], list[tuple[Key, float]]] = defaultdict(list)
         units = {place: family.key if family else place[0] for place, family in found._families.items()}
-        for file, task, tokens, weights, vendor, server, device, commit, speed in _speeds(
+        for file, task, tokens, weights, vendor, server, gpu, commit, speed in _speeds(
             session, {scenario for scenario, _ in places}, devices
         ):
-            key, gpu = (vendor, server), device not in (None, CPU)
+            key = (vendor, server)
             groups[file, task, tokens, weights, gpu, commit, units[key, gpu]].append((key, math.log(speed)))
         for (*scenario, gpu, _, unit), members in groups.items():
             if len(members) > 1:
@@ -105,6 +108,7 @@ def _facts(session: Session) -> dict[Key, Facts]:
     columns = (
         Server.vendor_id, Server.server_id, Server.api_reference, Server.hypervisor, Server.cpu_manufacturer,
         Server.cpu_model, Server.vcpus, Server.cpu_cores, Server.cpu_allocation, Server.gpu_model, Server.gpu_count,
+        Server.gpu_memory_min,
     )  # fmt: skip
     return {(vendor, server): Facts(vendor, *facts) for vendor, server, *facts in session.execute(select(*columns))}
 
@@ -114,16 +118,22 @@ def _speeds(session: Session, scenarios: set[Scenario], devices: set[bool]) -> I
     if not scenarios:
         return ()
     table = Measurement.__table__.c
-    no_gpu = or_(table.device.is_(None), table.device == CPU)
+    # of a model that is on the GPU in part, how fast it is depends on how large a part
+    whole = or_(
+        table.gpu_layers_asked.is_(None), table.gpu_layers_asked < 1, table.gpu_layers >= table.layers_total,
+        table.gpu_layers_asked >= ALL_LAYERS,
+    )  # fmt: skip
+    gpu = case((table.device.is_(None), func.coalesce(table.gpu_layers_asked, 0) != 0), else_=table.device != CPU)
     query = select(
-        table.model_file, table.task, table.tokens, table.weights, table.vendor_id, table.server_id, table.device,
+        table.model_file, table.task, table.tokens, table.weights, table.vendor_id, table.server_id, gpu,
         table.llama_cpp_commit, table.tokens_per_second,
     ).where(
         tuple_(table.model_file, table.task, table.tokens).in_({scenario[:3] for scenario in scenarios}),
         table.weights.in_({weights for _, _, _, weights in scenarios}),
         table.outcome == OK,
         table.tokens_per_second > 0,
+        whole,
     )  # fmt: skip
     if len(devices) == 1:
-        query = query.where(~no_gpu if True in devices else no_gpu)
+        query = query.where(gpu if True in devices else ~gpu)
     return session.execute(query).all()
