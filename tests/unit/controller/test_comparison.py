@@ -122,7 +122,7 @@ def test_one_sample_is_a_look_too() -> None:
 @pytest.mark.parametrize("comparisons", [1, 20])
 def test_equal_hardware_is_rarely_called_different(comparisons: int) -> None:
     """Simulated families of four with normal scatter between instances: the share of false verdicts keeps its level."""
-    chance = random.Random(1)
+    chance = random.Random(1)  # noqa: S311 - a simulation that is the same each time
     false = []
     for _ in range(400):
         families = [[chance.gauss(5, 0.03) for _ in range(4)] for _ in range(6)]
