@@ -7,6 +7,7 @@ how far another instance of the same server type would lie from it.
 from __future__ import annotations
 
 import math
+import statistics
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -48,7 +49,7 @@ def compare(
     as_csv: bool,
     query: str | None,
 ) -> None:
-    r"""Servers side by side in every model and scenario: the first, A, against each of the others.
+    """Servers side by side in every model and scenario: the first, A, against each of the others.
 
     Each ratio is the other's speed by that of A, with a confidence interval. Two instances of one server type differ
     too, so the interval holds the variance between instances: from replicas in the database, or from server types
@@ -57,16 +58,13 @@ def compare(
     differences. The verdict is 'A faster' or 'B faster' where the interval leaves out 1, else 'no difference shown',
     which is not 'equal'. docs/comparing.md has the formulas and how they were checked.
 
-    \b
-    Each object of --json is one server (b) against the first (a) in one scenario. Keys:
-      model, model_file, task, tokens, weights, letter_b
-      ratio, ratio_ci_low, ratio_ci_high (speed of b by that of a), p_value (corrected),
-      comparisons (how many it was corrected for), verdict, cost_ratio (cost of b's tokens by a's)
-    and with _a and with _b behind them:
-      vendor_id, server_id, api_reference, outcome, device, tokens_per_second, samples, instances,
-      within_run_cv, between_instances_cv (standard deviations of the log speed),
-      between_source (replicas, family, pool or default), between_from (in words),
-      price_per_hour, price_currency, price_source, cost_per_million_tokens
+    Each object of --json is one server (b) against the first (a) in one scenario, with the keys model, model_file, task,
+    tokens, weights, letter_b; ratio (speed of b by that of a), ratio_ci_low, ratio_ci_high, p_value (corrected),
+    comparisons (how many it was corrected for), verdict and cost_ratio (cost of b's tokens by that of a's); and, with
+    _a and with _b behind them, vendor_id, server_id, api_reference, outcome, device, tokens_per_second, samples,
+    instances, within_run_cv and between_instances_cv (standard deviations of the log speed), between_source
+    (replicas, family, pool or default), between_from (in words), price_per_hour, price_currency, price_source and
+    cost_per_million_tokens.
     """
     from benchctl.db import comparing, queries
 
@@ -75,6 +73,7 @@ def compare(
         from benchctl.plot import format_of
 
         format_of(plot)
+    gc.freeze()  # what was imported stays to the end: looking through it for garbage took a fifth of the time
     with reading_session(home) as session:
         found = [queries.find_server(session, name) for name in servers]
         named = [one for one in found if one is not None]

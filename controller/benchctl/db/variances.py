@@ -54,33 +54,37 @@ class Variances:
         devices = {gpu for _, gpu in places}
         facts = _facts(session)
         found = cls({(key, gpu): family_of(one, gpu) for key, one in facts.items() for gpu in devices}, facts)
-        groups: dict[tuple[Any, ...], list[tuple[Key, float]]] = defaultdict(list)
+        # two flat lists a group: tens of thousands of little tuples would keep the garbage collector busy
+        groups: dict[tuple[Any, ...], tuple[list[Key], list[float]]] = defaultdict(lambda: ([], []))
+        keys = {key: key for key in facts}
         units = {place: family.key if family else place[0] for place, family in found._families.items()}
         for file, task, tokens, weights, vendor, server, gpu, commit, speed in _speeds(
             session, {scenario for scenario, _ in places}, devices
         ):
-            key = (vendor, server)
-            groups[file, task, tokens, weights, gpu, commit, units[key, gpu]].append((key, math.log(speed)))
-        for (*scenario, gpu, _, unit), members in groups.items():
+            key = keys[vendor, server]
+            members, logarithms = groups[file, task, tokens, weights, gpu, commit, units[key, gpu]]
+            members.append(key)
+            logarithms.append(math.log(speed))
+        for (*scenario, gpu, _, unit), (members, logarithms) in groups.items():
             if len(members) > 1:
-                found._learn(tuple(scenario), gpu, unit, members)
+                found._learn(tuple(scenario), gpu, unit, members, logarithms)
         pools: dict[tuple[Scenario, bool], list[Scatter]] = defaultdict(list)
         for (scenario, gpu, _, _), scatters in found._own.items():
             pools[scenario, gpu] += scatters
         found._pools = {place: Scatter.pooled(scatters) for place, scatters in pools.items()}
         return found
 
-    def _learn(self, scenario: Any, gpu: bool, unit: Any, members: Sequence[tuple[Key, float]]) -> None:
+    def _learn(self, scenario: Any, gpu: bool, unit: Any, members: Sequence[Key], logarithms: Sequence[float]) -> None:
         """Take in what the members of one family, or the instances of one server type, say of one scenario."""
-        if len(dict(members)) == len(members):  # nearly always: each server type once
-            self._own[scenario, gpu, "family", unit].append(Scatter.of([logarithm for _, logarithm in members]))
+        if len(set(members)) == len(members):  # nearly always: each server type once
+            self._own[scenario, gpu, "family", unit].append(Scatter.of(logarithms))
             return
         by_type: dict[Key, list[float]] = defaultdict(list)
-        for key, logarithm in members:
+        for key, logarithm in zip(members, logarithms, strict=True):
             by_type[key].append(logarithm)
-        for key, logarithms in by_type.items():
-            if len(logarithms) > 1:
-                self._own[scenario, gpu, "replicas", key].append(Scatter.of(logarithms))
+        for key, of_key in by_type.items():
+            if len(of_key) > 1:
+                self._own[scenario, gpu, "replicas", key].append(Scatter.of(of_key))
         if len(by_type) > 1:
             means = [sum(found) / len(found) for found in by_type.values()]
             self._own[scenario, gpu, "family", unit].append(Scatter.of(means))
@@ -136,4 +140,4 @@ def _speeds(session: Session, scenarios: set[Scenario], devices: set[bool]) -> I
     )  # fmt: skip
     if len(devices) == 1:
         query = query.where(gpu if True in devices else ~gpu)
-    return session.execute(query).all()
+    return session.execute(query.execution_options(yield_per=1000))
