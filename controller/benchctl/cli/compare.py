@@ -58,8 +58,8 @@ def compare(
     differences. The verdict is 'A faster' or 'B faster' where the interval leaves out 1, else 'no difference shown',
     which is not 'equal'. docs/comparing.md has the formulas and how they were checked.
 
-    Each object of --json is one server (b) against the first (a) in one scenario, with the keys model, model_file, task,
-    tokens, weights, letter_b; ratio (speed of b by that of a), ratio_ci_low, ratio_ci_high, p_value (corrected),
+    Each object of --json is one server (b) against the first (a) in one scenario, with the keys model, model_file,
+    task, tokens, weights, letter_b; ratio (speed of b by that of a), ratio_ci_low, ratio_ci_high, p_value (corrected),
     comparisons (how many it was corrected for), verdict and cost_ratio (cost of b's tokens by that of a's); and, with
     _a and with _b behind them, vendor_id, server_id, api_reference, outcome, device, tokens_per_second, samples,
     instances, within_run_cv and between_instances_cv (standard deviations of the log speed), between_source
