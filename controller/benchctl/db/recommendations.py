@@ -1,0 +1,417 @@
+"""Which servers meet a need, and what they cost: speeds from the measurements, prices from the catalogue.
+
+One pass over the measurements of one model; what a speed means in time and money is :mod:`benchctl.economics`.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from llama_bench_core.values import Outcome
+from sqlalchemy import func, select
+
+from benchctl.db.hosts import OWN
+from benchctl.db.naming import find_model, find_vendor
+from benchctl.db.prices import USD, Offer, Terms, offers
+from benchctl.db.schema import Measurement, Server
+from benchctl.economics import Basis, Reading, Workload, economics, speed_at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
+
+Row = dict[str, Any]
+Key = tuple[str, str]
+"""``(vendor_id, server_id)``."""
+
+MIB_PER_GIB = 1024
+ANY_GPU = "any"
+NO_GPU = "none"
+
+
+@dataclass(frozen=True)
+class Need:
+    """What is asked for.
+
+    Attributes:
+        model: short name or file of the model.
+        min_pp: tokens per second that processing a prompt of ``at_pp`` tokens must reach.
+        min_tg: tokens per second that generating ``at_tg`` tokens must reach.
+        at_pp: prompt length at which ``min_pp`` is judged.
+        at_tg: number of generated tokens at which ``min_tg`` is judged.
+        workload: the requests.
+        terms: on what terms servers are rented.
+        weights: ``real`` or ``synthetic``; nothing means real where there are any, else synthetic.
+        vendors: these vendors alone; none for all.
+        gpu: part of a GPU's name, ``any``, or ``none`` for servers without one; nothing for all servers.
+        max_price_per_hour: in the answer's currency; nothing for no limit.
+        fallback: whether speeds count that a GPU server reached on its CPU, because its GPU was not used.
+        measured_only: whether servers are left out whose speed is not known up to the lengths asked for.
+    """
+
+    model: str
+    min_pp: float = 0.0
+    min_tg: float = 0.0
+    at_pp: int = 512
+    at_tg: int = 128
+    workload: Workload = field(default_factory=lambda: Workload(512, 128))
+    terms: Terms = field(default_factory=Terms)
+    weights: str | None = None
+    vendors: tuple[str, ...] = ()
+    gpu: str | None = None
+    max_price_per_hour: float | None = None
+    fallback: bool = False
+    measured_only: bool = False
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The servers that meet a need, the cheapest first.
+
+    Attributes:
+        rows: the objects, one per server.
+        notes: sentences that belong to the answer.
+        model: the model's short name, as measured; nothing where nothing was measured.
+        weights: which weights the speeds were measured with.
+        currency: of all money in the rows.
+        why_empty: one sentence, when there are no rows.
+    """
+
+    rows: list[Row]
+    notes: tuple[str, ...] = ()
+    model: str | None = None
+    weights: str = "real"
+    currency: str = USD
+    why_empty: str = ""
+
+
+@dataclass
+class _Measured:
+    """The speeds of one server, of the newest sweep that has them."""
+
+    speeds: dict[str, dict[int, float]]
+    measured_at: datetime | None
+    instances: int
+    load_seconds: float | None
+    usd_per_hour_at_launch: float | None
+    fallback: bool
+
+
+def recommend(session: Session, need: Need) -> Recommendation:
+    """The servers that meet ``need``: by cost per month where a number of requests is given, else by cost per token.
+
+    Raises:
+        UsageError: the model, a vendor, the region or the currency is unknown.
+    """
+    vendors = {find_vendor(session, name) for name in need.vendors}
+    model = find_model(session, need.model)
+    if model is None:
+        return Recommendation([], why_empty="")
+    weights = need.weights or _weights(session, model.files)
+    outcomes = [str(Outcome.OK), *([str(Outcome.GPU_FALLBACK)] if need.fallback else [])]
+    measured = _measured(session, model.files, weights, outcomes)
+    servers = _servers(session, vendors)
+    found = offers(session, need.terms)
+    currency = (need.terms.currency or USD).upper()
+    left_out: Counter[str] = Counter()
+    fastest: dict[str, tuple[float, str]] = {}
+    rows = []
+    for key, one in measured.items():
+        server = servers.get(key)
+        if server is None or not _has_gpu(server, need.gpu):
+            continue
+        readings = _readings(one, need)
+        if readings is None:
+            left_out["lacking"] += 1
+            continue
+        _remember(fastest, readings, f"{key[0]}/{server.api_reference}")
+        if readings[0].tokens_per_second < need.min_pp or readings[1].tokens_per_second < need.min_tg:
+            left_out["slow"] += 1
+        elif need.measured_only and any(reading.basis is Basis.BEYOND for reading in readings):
+            left_out["beyond"] += 1
+        elif server.status != "ACTIVE":
+            left_out["inactive"] += 1
+        else:
+            price = _price(key, one, found.by_server, need.terms, currency)
+            if price is None:
+                left_out["unpriced"] += 1
+            elif need.max_price_per_hour is not None and price["price_per_hour"] > need.max_price_per_hour:
+                left_out["dear"] += 1
+            else:
+                rows.append(_row(server, one, readings, price, need, model.name, weights))
+    monthly = need.workload.requests_per_day is not None
+    rows.sort(
+        key=lambda row: (
+            row["cost_per_month"] if monthly else row["cost_per_million_tokens"],
+            row["cost_per_million_tokens"],
+            row["vendor_id"],
+            row["server_id"],
+        )
+    )
+    fallbacks = 0 if need.fallback else _fallback_servers(session, model.files, weights)
+    return Recommendation(
+        [{"rank": rank, **row} for rank, row in enumerate(rows, 1)],
+        (*_notes(rows, left_out, fallbacks, weights), *found.notes),
+        model.name,
+        weights,
+        currency,
+        "" if rows else _why_empty(need, model.name, left_out, fastest),
+    )
+
+
+def _weights(session: Session, files: Sequence[str]) -> str:
+    """Real, unless speeds are there with synthetic weights alone."""
+    kinds = set(
+        session.scalars(
+            select(Measurement.weights)
+            .where(Measurement.model_file.in_(files), Measurement.outcome == str(Outcome.OK))
+            .distinct()
+        )
+    )
+    return "synthetic" if kinds == {"synthetic"} else "real"
+
+
+def _measured(session: Session, files: Sequence[str], weights: str, outcomes: Sequence[str]) -> dict[Key, _Measured]:
+    """Of every server the speeds at each length: of each the newest sweep, its instances' median."""
+    columns = Measurement.__table__.c
+    wanted = (
+        columns.model_file.in_(files),
+        columns.weights == weights,
+        columns.outcome.in_(outcomes),
+        columns.tokens_per_second > 0,
+    )
+    sweeps: dict[Key, list[_Age]] = defaultdict(list)
+    for vendor, server, sweep, newest in session.execute(
+        select(columns.vendor_id, columns.server_id, columns.sweep_id, func.max(columns.measured_at))
+        .where(*wanted)
+        .group_by(columns.vendor_id, columns.server_id, columns.sweep_id)
+    ):
+        sweeps[vendor, server].append((newest is not None, newest, sweep))
+    by_server: dict[Key, list[Any]] = defaultdict(list)
+    for row in session.execute(
+        select(
+            columns.vendor_id, columns.server_id, columns.task, columns.tokens, columns.tokens_per_second,
+            columns.sweep_id, columns.job_id, columns.load_seconds, columns.price_usd_per_hour, columns.outcome,
+        ).where(*wanted)
+    ):  # fmt: skip
+        by_server[row[0], row[1]].append(row)
+    return {key: _fold(rows, sorted(sweeps[key])) for key, rows in by_server.items()}
+
+
+_Age = tuple[bool, Any, str]
+"""Of a sweep on one server: whether a time is on record, the time of the newest measurement, the sweep."""
+
+
+def _fold(rows: Sequence[Any], sweeps: Sequence[_Age]) -> _Measured:
+    newest_sweep = sweeps[-1][2]
+    place = {sweep: number for number, (_, _, sweep) in enumerate(sweeps)}
+    by_length: dict[tuple[str, int], list[Any]] = defaultdict(list)
+    for row in rows:
+        by_length[row.task, row.tokens].append(row)
+    speeds: dict[str, dict[int, float]] = {"pp": {}, "tg": {}}
+    for (task, tokens), group in by_length.items():
+        newest = max(place[row.sweep_id] for row in group)
+        counting = [row.tokens_per_second for row in group if place[row.sweep_id] == newest]
+        speeds.setdefault(task, {})[tokens] = statistics.median(counting) if len(counting) > 1 else counting[0]
+    newest_rows = [row for row in rows if row.sweep_id == newest_sweep]
+    loads = [row.load_seconds for row in newest_rows if row.load_seconds is not None]
+    prices = [row.price_usd_per_hour for row in newest_rows if row.price_usd_per_hour is not None]
+    return _Measured(
+        speeds=speeds,
+        measured_at=sweeps[-1][1],
+        instances=len({row.job_id for row in newest_rows}),
+        load_seconds=statistics.median(loads) if loads else None,
+        usd_per_hour_at_launch=prices[0] if prices else None,
+        fallback=any(row.outcome == str(Outcome.GPU_FALLBACK) for row in rows),
+    )
+
+
+def _servers(session: Session, vendors: Iterable[str]) -> dict[Key, Any]:
+    query = select(
+        Server.vendor_id, Server.server_id, Server.api_reference, Server.display_name, Server.vcpus, Server.cpu_cores,
+        Server.cpu_architecture, Server.memory_amount, Server.gpu_count, Server.gpu_model, Server.gpu_memory_total,
+        Server.status,
+    )  # fmt: skip
+    wanted = list(vendors)
+    if wanted:
+        query = query.where(Server.vendor_id.in_(wanted))
+    return {(row.vendor_id, row.server_id): row for row in session.execute(query)}
+
+
+def _has_gpu(server: Any, wanted: str | None) -> bool:
+    if wanted is None:
+        return True
+    if wanted.lower() == NO_GPU:
+        return not server.gpu_count
+    if wanted.lower() == ANY_GPU:
+        return bool(server.gpu_count)
+    return wanted.lower() in (server.gpu_model or "").lower()
+
+
+Readings = tuple[Reading, Reading, Reading, Reading]
+"""Speed at: ``at_pp``, ``at_tg``, the workload's prompts, the workload's generated tokens."""
+
+
+def _readings(one: _Measured, need: Need) -> Readings | None:
+    pp, tg = one.speeds["pp"], one.speeds["tg"]
+    found = (
+        speed_at(pp, need.at_pp),
+        speed_at(tg, need.at_tg),
+        speed_at(pp, need.workload.tokens_in),
+        speed_at(tg, need.workload.tokens_out),
+    )
+    judged_pp, judged_tg, prompt, generated = found
+    if judged_pp is None or judged_tg is None or prompt is None or generated is None:
+        return None
+    return judged_pp, judged_tg, prompt, generated
+
+
+def _remember(fastest: dict[str, tuple[float, str]], readings: Readings, name: str) -> None:
+    for task, reading in (("pp", readings[0]), ("tg", readings[1])):
+        fastest[task] = max(fastest.get(task, (0.0, "")), (reading.tokens_per_second, name))
+
+
+def _price(key: Key, one: _Measured, prices: Mapping[Key, Offer], terms: Terms, currency: str) -> Row | None:
+    """What the server costs: by the catalogue, and a machine of one's own by what was said when it was measured."""
+    offer = prices.get(key)
+    if offer is not None:
+        return {
+            "price_per_hour": offer.price_per_hour,
+            "currency": offer.currency,
+            "allocation": offer.allocation,
+            "price_region": offer.region,
+            "price_source": offer.source,
+            "price_date": offer.source_date,
+            "price_flags": list(offer.flags),
+            "listed_price": offer.listed_price,
+            "listed_currency": offer.listed_currency,
+        }
+    plain = terms.allocation == "ONDEMAND" and terms.region is None and currency == USD
+    if key[0] not in OWN or one.usd_per_hour_at_launch is None or not plain:
+        return None
+    return {
+        "price_per_hour": one.usd_per_hour_at_launch,
+        "currency": USD,
+        "allocation": terms.allocation,
+        "price_region": None,
+        "price_source": "given when it was measured",
+        "price_date": one.measured_at.date() if one.measured_at else None,
+        "price_flags": [],
+        "listed_price": one.usd_per_hour_at_launch,
+        "listed_currency": USD,
+    }
+
+
+def _row(server: Any, one: _Measured, readings: Readings, price: Row, need: Need, model: str, weights: str) -> Row:
+    judged_pp, judged_tg, prompt, generated = readings
+    money = economics(need.workload, prompt.tokens_per_second, generated.tokens_per_second, price["price_per_hour"])
+    return {
+        "vendor_id": server.vendor_id,
+        "server_id": server.server_id,
+        "api_reference": server.api_reference,
+        "display_name": server.display_name,
+        "vcpus": server.vcpus,
+        "cpu_cores": server.cpu_cores,
+        "cpu_architecture": server.cpu_architecture,
+        "memory_gib": server.memory_amount / MIB_PER_GIB,
+        "gpu_count": server.gpu_count,
+        "gpu_model": server.gpu_model,
+        "gpu_memory_gib": None if server.gpu_memory_total is None else server.gpu_memory_total / MIB_PER_GIB,
+        "model": model,
+        "weights": weights,
+        "gpu_fallback": one.fallback,
+        "pp_tokens": judged_pp.tokens,
+        "pp_tokens_per_second": judged_pp.tokens_per_second,
+        "pp_basis": str(judged_pp.basis),
+        "tg_tokens": judged_tg.tokens,
+        "tg_tokens_per_second": judged_tg.tokens_per_second,
+        "tg_basis": str(judged_tg.basis),
+        "tokens_in": prompt.tokens,
+        "tokens_in_per_second": prompt.tokens_per_second,
+        "tokens_in_basis": str(prompt.basis),
+        "tokens_out": generated.tokens,
+        "tokens_out_per_second": generated.tokens_per_second,
+        "tokens_out_basis": str(generated.basis),
+        "instances": one.instances,
+        "measured_at": one.measured_at,
+        "load_seconds": one.load_seconds,
+        "requests_per_day": need.workload.requests_per_day,
+        "utilisation": need.workload.utilisation,
+        **price,
+        **asdict(money),
+    }
+
+
+def _fallback_servers(session: Session, files: Sequence[str], weights: str) -> int:
+    """How many servers have speeds that were reached on the CPU although a GPU was asked for."""
+    of_servers = (
+        select(Measurement.vendor_id, Measurement.server_id)
+        .where(
+            Measurement.outcome == str(Outcome.GPU_FALLBACK),
+            Measurement.model_file.in_(files),
+            Measurement.weights == weights,
+        )
+        .distinct()
+        .subquery()
+    )
+    return session.execute(select(func.count()).select_from(of_servers)).scalar_one()
+
+
+def _notes(rows: Sequence[Row], left_out: Counter[str], fallbacks: int, weights: str) -> Iterable[str]:
+    if weights == "synthetic" and rows:
+        yield "Weights: synthetic (random blocks in the real model's shapes)."
+    bases = {row[key] for row in rows for key in ("pp_basis", "tg_basis", "tokens_in_basis", "tokens_out_basis")}
+    if str(Basis.INTERPOLATED) in bases:
+        yield "~ interpolated between the measured lengths on both sides."
+    if str(Basis.BEYOND) in bases:
+        yield (
+            "* beyond the measured lengths: the speed at the nearest one stands in; the true one is mostly lower "
+            "(--measured-only leaves such servers out)."
+        )
+    if any(row["gpu_fallback"] for row in rows):
+        yield "Some speeds were reached on the CPU of a GPU server (gpu_fallback): the GPU was not used."
+    told = {
+        "unpriced": "{} servers meet the need and have no price on these terms.",
+        "dear": "{} servers meet the need and cost more than --max-price.",
+        "inactive": "{} servers meet the need and are no longer rented, by the catalogue.",
+        "beyond": "{} servers meet the need only beyond their measured lengths, and are left out.",
+        "lacking": "{} servers lack prompt processing or text generation, and are left out.",
+    }
+    for reason, sentence in told.items():
+        if left_out[reason]:
+            yield sentence.format(left_out[reason])
+    if fallbacks:
+        yield (
+            f"{fallbacks} GPU servers ran it on the CPU (gpu_fallback); those speeds don't count (--include-fallback)."
+        )
+
+
+def _why_empty(need: Need, model: str, left_out: Counter[str], fastest: Mapping[str, tuple[float, str]]) -> str:
+    """The one sentence that stands where no server does."""
+    meet = {reason: left_out[reason] for reason in ("unpriced", "dear", "inactive", "beyond") if left_out[reason]}
+    if meet:
+        words = {
+            "unpriced": "without a price on these terms",
+            "dear": "over --max-price",
+            "inactive": "no longer rented",
+            "beyond": "not measured at these lengths",
+        }
+        counted = ", ".join(f"{count} {words[reason]}" for reason, count in meet.items())
+        return f"{sum(meet.values())} servers meet the need with {model}, none of which counts: {counted}."
+    if not fastest:
+        return f"No server that matches was measured with {model}."
+    best = "; ".join(
+        f"{task}{tokens} {fastest[task][0]:.4g} tokens/s ({fastest[task][1]})"
+        for task, tokens in (("pp", need.at_pp), ("tg", need.at_tg))
+    )
+    asked = " and ".join(
+        f"{task}{tokens} {least:g}"
+        for task, tokens, least in (("pp", need.at_pp, need.min_pp), ("tg", need.at_tg, need.min_tg))
+        if least
+    )
+    return f"None of the {left_out['slow']} servers measured with {model} reaches {asked} tokens/s. Fastest: {best}."
