@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "top": ("benchctl.cli.answers", "top", "The fastest servers for one model and scenario."),
     "recommend": ("benchctl.cli.recommend", "recommend", "The cheapest servers that meet a need."),
     "coverage": ("benchctl.cli.coverage", "coverage", "What was measured, what was not, and why."),
+    "costs": ("benchctl.cli.costs", "costs", "What measuring cost, and where the hours went."),
     "ingest": ("benchctl.cli.ingest", "ingest", "Raw results into the database; twice is once."),
     "models": ("benchctl.cli.models", "models", "The models that can be measured; synthetic weights."),
     "doctor": ("benchctl.cli.doctor", "doctor", "What this machine has and lacks, and how to mend it."),
