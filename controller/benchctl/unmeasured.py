@@ -110,7 +110,7 @@ class Verdict:
 
     Attributes:
         why: the kind of reason.
-        detail: one sentence, with the words on record where there are any.
+        detail: the words on record as they are, or one sentence of ours where there are none.
     """
 
     why: Why
@@ -148,8 +148,8 @@ def why_unmeasured(
         return Verdict(Why.RUNNING, _sentence(WHY_MEANINGS[Why.RUNNING]))
     outcome = telling_outcome(outcomes)
     if outcome is not None:
-        said = (reasons or {}).get(str(outcome)) or OUTCOME_MEANINGS[outcome]
-        return Verdict(OF_OUTCOME[outcome], _sentence(said))
+        said = (reasons or {}).get(str(outcome)) or _sentence(OUTCOME_MEANINGS[outcome])
+        return Verdict(OF_OUTCOME[outcome], said)
     return _by_words(last)
 
 
@@ -168,7 +168,7 @@ def telling_outcome(outcomes: Mapping[str, int]) -> Outcome | None:
 def _by_words(last: LastRun) -> Verdict:
     """From the words of the vendor, or of whoever ran it."""
     refusal = classify(last.error)
-    said = _sentence(shortened(last.error))
+    said = shortened(last.error)
     if last.exit_code == NOT_ELIGIBLE or refusal is Refusal.MEMORY:
         return Verdict(Why.MEMORY, "The benchmark's own conditions leave it out: too little memory.")
     if refusal is not None:
@@ -184,7 +184,4 @@ def _by_words(last: LastRun) -> Verdict:
 
 def _sentence(text: str) -> str:
     """With a capital letter and a full stop."""
-    plain = text.strip()
-    if not plain:
-        return ""
-    return plain[0].upper() + plain[1:] + ("" if plain.endswith((".", "!", "?", '"')) else ".")
+    return text[0].upper() + text[1:] + "."

@@ -132,8 +132,6 @@ def recommend(session: Session, need: Need) -> Recommendation:
         _remember(fastest, readings, f"{key[0]}/{server.api_reference}")
         if readings[0].tokens_per_second < need.min_pp or readings[1].tokens_per_second < need.min_tg:
             left_out["slow"] += 1
-        elif need.measured_only and any(reading.basis is Basis.BEYOND for reading in readings):
-            left_out["beyond"] += 1
         elif server.status != "ACTIVE":
             left_out["inactive"] += 1
         else:
@@ -142,6 +140,8 @@ def recommend(session: Session, need: Need) -> Recommendation:
                 left_out["unpriced"] += 1
             elif need.max_price_per_hour is not None and price["price_per_hour"] > need.max_price_per_hour:
                 left_out["dear"] += 1
+            elif need.measured_only and any(reading.basis is Basis.BEYOND for reading in readings):
+                left_out["beyond"] += 1
             else:
                 rows.append(_row(server, one, readings, price, need, model.name, weights))
     monthly = need.workload.requests_per_day is not None
@@ -383,7 +383,7 @@ def _notes(rows: Sequence[Row], left_out: Counter[str], fallbacks: int, weights:
         "lacking": "{} servers lack prompt processing or text generation, and are left out.",
     }
     for reason, sentence in told.items():
-        if left_out[reason]:
+        if rows and left_out[reason]:  # without rows the one sentence says it
             yield sentence.format(left_out[reason])
     if fallbacks:
         yield (
