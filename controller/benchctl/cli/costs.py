@@ -179,8 +179,8 @@ def _amount(key: str, with_currency: bool = True) -> Cell:
     def text(row: Mapping[str, Any]) -> str:
         if row[key] is None:
             return ""
-        if not with_currency:
-            return f"{row[key]:.2f}"
-        return f"{number(row[key], 3)} {row['currency']}"
+        # cents where there are some, else enough digits to tell it from nothing
+        amount = f"{row[key]:.2f}" if row[key] >= 1 else number(row[key], 3)
+        return f"{amount} {row['currency']}" if with_currency else amount
 
     return text
