@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "coverage": ("benchctl.cli.coverage", "coverage", "What was measured, what was not, and why."),
     "costs": ("benchctl.cli.costs", "costs", "What measuring cost, and where the hours went."),
     "ingest": ("benchctl.cli.ingest", "ingest", "Raw results into the database; twice is once."),
+    "import": ("benchctl.cli.ingest", "import_group", "Results of others into the database: spare-cores."),
     "models": ("benchctl.cli.models", "models", "The models that can be measured; synthetic weights."),
     "doctor": ("benchctl.cli.doctor", "doctor", "What this machine has and lacks, and how to mend it."),
     "playbook": ("benchctl.cli.playbook", "playbook", "Run a carried playbook with ansible-playbook."),
