@@ -156,8 +156,11 @@ def why_unmeasured(
 def telling_outcome(outcomes: Mapping[str, int]) -> Outcome | None:
     """Of the outcomes of a server's scenarios, or of one model's on it, the one that says why there is no speed.
 
-    The most frequent one, apart from those that only follow from another.
+    A speed of the CPU where the GPU was to be used comes first, because it is on record; else the most frequent one,
+    apart from those that only follow from another.
     """
+    if outcomes.get(str(Outcome.GPU_FALLBACK)):
+        return Outcome.GPU_FALLBACK
     known = Counter({Outcome(name): count for name, count in outcomes.items() if count and name != str(Outcome.OK)})
     first = {outcome: count for outcome, count in known.items() if outcome not in _FOLLOWS_FROM_ANOTHER}
     order = list(OF_OUTCOME)

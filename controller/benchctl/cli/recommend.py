@@ -121,14 +121,13 @@ def recommend(
     output = Output(as_json, as_csv, query)
     need = need_from(asked)
     with reading_session(home) as session:
-        found = answer(session, need)
-    rows = found.rows[:limit]
+        found = answer(session, need, limit)
     emit(
-        rows,
+        found.rows,
         _columns(found, need),
         output,
         title=_title(found, need),
-        notes=_notes(found, need, limit),
+        notes=_notes(found, need),
         empty=found.why_empty if found.model else NOTHING,
     )
 
@@ -205,7 +204,7 @@ def _title(found: Recommendation, need: Need) -> str:
     return " · ".join(parts)
 
 
-def _notes(found: Recommendation, need: Need, limit: int) -> list[str]:
+def _notes(found: Recommendation, need: Need) -> list[str]:
     notes = []
     if found.rows:
         notes.append("Single stream: one request at a time; a server that batches answers more of them, each slower.")
@@ -217,8 +216,8 @@ def _notes(found: Recommendation, need: Need, limit: int) -> list[str]:
         notes.append(
             "A month is 730 hours. First token: the prompt's processing, without network, queue and loading the model."
         )
-    if len(found.rows) > limit:
-        notes.append(f"{len(found.rows) - limit} more servers meet the need (--limit).")
+    if found.more:
+        notes.append(f"{found.more} more servers meet the need (--limit).")
     return [*notes, *found.notes]
 
 

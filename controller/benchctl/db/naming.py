@@ -41,13 +41,16 @@ def find_model(session: Session, name: str) -> MeasuredModel | None:
     Raises:
         UsageError: there is none of that name.
     """
-    known = session.execute(
-        select(Measurement.model, Measurement.model_file).distinct().order_by(Measurement.model)
-    ).all()
+    wanted = name.lower()
+    known = _one_name_per_file(session)
     if not known:
         return None
-    wanted = name.lower()
-    found = [(model, file) for model, file in known if wanted in (model.lower(), file.lower(), _stem(file))]
+    found = _named(known, wanted)
+    if not found:
+        # the slow way: a file may have been measured under several names
+        rows = session.execute(select(Measurement.model, Measurement.model_file).distinct().order_by(Measurement.model))
+        known = [(model, file) for model, file in rows]
+        found = _named(known, wanted)
     if not found:
         file = _file_of_known_model(wanted)
         found = [one for one in known if one[1] == file]
@@ -72,6 +75,19 @@ def find_vendor(session: Session, name: str) -> str:
     near = difflib.get_close_matches(wanted, (*known, *NICKNAMES), n=1)
     mend = f"Did you mean '{near[0]}'?" if near else f"There are: {', '.join(known) or 'none'}."
     raise UsageError(f"There is no vendor '{name}' in the database.", mend)
+
+
+def _one_name_per_file(session: Session) -> list[tuple[str, str]]:
+    """Name and file of each model; an index has the files, so that the table is not read for them."""
+    found = []
+    for file in session.scalars(select(Measurement.model_file).distinct().order_by(Measurement.model_file)).all():
+        query = select(Measurement.model).where(Measurement.model_file == file).limit(1)
+        found.append((session.execute(query).scalar_one(), file))
+    return sorted(found)
+
+
+def _named(known: list[tuple[str, str]], wanted: str) -> list[tuple[str, str]]:
+    return [(model, file) for model, file in known if wanted in (model.lower(), file.lower(), _stem(file))]
 
 
 def _stem(file: str) -> str:

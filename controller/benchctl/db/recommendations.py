@@ -17,7 +17,7 @@ from benchctl.db.hosts import OWN
 from benchctl.db.naming import find_model, find_vendor
 from benchctl.db.prices import USD, Offer, Terms, offers
 from benchctl.db.schema import Measurement, Server
-from benchctl.economics import Basis, Reading, Workload, economics, speed_at
+from benchctl.economics import Basis, Economics, Reading, Workload, economics, speed_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -30,6 +30,8 @@ Key = tuple[str, str]
 """``(vendor_id, server_id)``."""
 
 MIB_PER_GIB = 1024
+OK = str(Outcome.OK)
+FALLBACK = str(Outcome.GPU_FALLBACK)
 ANY_GPU = "any"
 NO_GPU = "none"
 
@@ -74,7 +76,8 @@ class Recommendation:
     """The servers that meet a need, the cheapest first.
 
     Attributes:
-        rows: the objects, one per server.
+        rows: the objects, one per server, as many as were asked for.
+        more: how many further servers meet the need.
         notes: sentences that belong to the answer.
         model: the model's short name, as measured; nothing where nothing was measured.
         weights: which weights the speeds were measured with.
@@ -83,11 +86,35 @@ class Recommendation:
     """
 
     rows: list[Row]
+    more: int = 0
     notes: tuple[str, ...] = ()
     model: str | None = None
     weights: str = "real"
     currency: str = USD
     why_empty: str = ""
+
+
+Readings = tuple[Reading, Reading, Reading, Reading]
+"""Speed at: ``at_pp``, ``at_tg``, the workload's prompts, the workload's generated tokens."""
+
+
+@dataclass(frozen=True)
+class _Price:
+    """Price per hour in the answer's currency, and the offer that it is from; nothing when the user gave it."""
+
+    per_hour: float
+    offer: Offer | None
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """A server that meets the need."""
+
+    server: Any
+    measured: _Measured
+    readings: Readings
+    price: _Price
+    money: Economics
 
 
 @dataclass
@@ -97,13 +124,18 @@ class _Measured:
     speeds: dict[str, dict[int, float]]
     measured_at: datetime | None
     instances: int
-    load_seconds: float | None
+    load_seconds: list[float]
     usd_per_hour_at_launch: float | None
     fallback: bool
 
 
-def recommend(session: Session, need: Need) -> Recommendation:
+def recommend(session: Session, need: Need, limit: int | None = None) -> Recommendation:
     """The servers that meet ``need``: by cost per month where a number of requests is given, else by cost per token.
+
+    Args:
+        session: the database.
+        need: what is asked for.
+        limit: how many servers; nothing for all.
 
     Raises:
         UsageError: the model, a vendor, the region or the currency is unknown.
@@ -111,127 +143,154 @@ def recommend(session: Session, need: Need) -> Recommendation:
     vendors = {find_vendor(session, name) for name in need.vendors}
     model = find_model(session, need.model)
     if model is None:
-        return Recommendation([], why_empty="")
+        return Recommendation([])
     weights = need.weights or _weights(session, model.files)
-    outcomes = [str(Outcome.OK), *([str(Outcome.GPU_FALLBACK)] if need.fallback else [])]
-    measured = _measured(session, model.files, weights, outcomes)
-    servers = _servers(session, vendors)
+    measured, fallbacks = _measured(session, model.files, weights, need.fallback)
     found = offers(session, need.terms)
     currency = (need.terms.currency or USD).upper()
     left_out: Counter[str] = Counter()
     fastest: dict[str, tuple[float, str]] = {}
-    rows = []
-    for key, one in measured.items():
-        server = servers.get(key)
-        if server is None or not _has_gpu(server, need.gpu):
+    choices: list[_Choice] = []
+    for server in _servers(session, vendors):
+        key = (server.vendor_id, server.server_id)
+        one = measured.get(key)
+        if one is None or not _has_gpu(server, need.gpu):
             continue
         readings = _readings(one, need)
         if readings is None:
             left_out["lacking"] += 1
             continue
         _remember(fastest, readings, f"{key[0]}/{server.api_reference}")
-        if readings[0].tokens_per_second < need.min_pp or readings[1].tokens_per_second < need.min_tg:
-            left_out["slow"] += 1
-        elif server.status != "ACTIVE":
-            left_out["inactive"] += 1
+        price = _price(key, one, found.by_server, need.terms, currency)
+        why = _why_left_out(need, server, readings, price)
+        if why or price is None:
+            left_out[why] += 1
         else:
-            price = _price(key, one, found.by_server, need.terms, currency)
-            if price is None:
-                left_out["unpriced"] += 1
-            elif need.max_price_per_hour is not None and price["price_per_hour"] > need.max_price_per_hour:
-                left_out["dear"] += 1
-            elif need.measured_only and any(reading.basis is Basis.BEYOND for reading in readings):
-                left_out["beyond"] += 1
-            else:
-                rows.append(_row(server, one, readings, price, need, model.name, weights))
-    monthly = need.workload.requests_per_day is not None
-    rows.sort(
-        key=lambda row: (
-            row["cost_per_month"] if monthly else row["cost_per_million_tokens"],
-            row["cost_per_million_tokens"],
-            row["vendor_id"],
-            row["server_id"],
-        )
-    )
-    fallbacks = 0 if need.fallback else _fallback_servers(session, model.files, weights)
+            choices.append(_Choice(server, one, readings, price, _money(need, readings, price)))
+    choices.sort(key=_order)
+    rows = [_row(place, choice, need, model.name, weights) for place, choice in enumerate(choices[:limit], 1)]
     return Recommendation(
-        [{"rank": rank, **row} for rank, row in enumerate(rows, 1)],
-        (*_notes(rows, left_out, fallbacks, weights), *found.notes),
+        rows,
+        len(choices) - len(rows),
+        (*_notes(rows, left_out, 0 if need.fallback else fallbacks, weights), *found.notes),
         model.name,
         weights,
         currency,
-        "" if rows else _why_empty(need, model.name, left_out, fastest),
+        "" if rows else _why_empty(need, model.name, left_out, fastest, bool(found.by_server)),
     )
+
+
+def _why_left_out(need: Need, server: Any, readings: Readings, price: _Price | None) -> str:
+    """Why a server that was measured is not in the answer; empty when it is."""
+    if readings[0].tokens_per_second < need.min_pp or readings[1].tokens_per_second < need.min_tg:
+        return "slow"
+    if server.status != "ACTIVE":
+        return "inactive"
+    if price is None:
+        return "unpriced"
+    if need.max_price_per_hour is not None and price.per_hour > need.max_price_per_hour:
+        return "dear"
+    if need.measured_only and any(reading.basis is Basis.BEYOND for reading in readings):
+        return "beyond"
+    return ""
+
+
+def _money(need: Need, readings: Readings, price: _Price) -> Economics:
+    return economics(need.workload, readings[2].tokens_per_second, readings[3].tokens_per_second, price.per_hour)
+
+
+def _order(choice: _Choice) -> tuple[float, float, str, str]:
+    """The month where whole servers are counted, else the token."""
+    token = choice.money.cost_per_million_tokens or 0.0
+    month = choice.money.cost_per_month
+    return token if month is None else month, token, choice.server.vendor_id, choice.server.server_id
 
 
 def _weights(session: Session, files: Sequence[str]) -> str:
     """Real, unless speeds are there with synthetic weights alone."""
-    kinds = set(
-        session.scalars(
-            select(Measurement.weights)
-            .where(Measurement.model_file.in_(files), Measurement.outcome == str(Outcome.OK))
-            .distinct()
+    for kind in ("real", "synthetic"):
+        of_kind = select(Measurement.sweep_id).where(
+            Measurement.model_file.in_(files), Measurement.outcome == OK, Measurement.weights == kind
         )
-    )
-    return "synthetic" if kinds == {"synthetic"} else "real"
+        if session.execute(of_kind.limit(1)).first() is not None:
+            return kind
+    return "real"
 
 
-def _measured(session: Session, files: Sequence[str], weights: str, outcomes: Sequence[str]) -> dict[Key, _Measured]:
-    """Of every server the speeds at each length: of each the newest sweep, its instances' median."""
+def _measured(session: Session, files: Sequence[str], weights: str, fallback: bool) -> tuple[dict[Key, _Measured], int]:
+    """Of every server the speeds at each length; and how many servers have speeds of a GPU that was not used."""
     columns = Measurement.__table__.c
     wanted = (
         columns.model_file.in_(files),
         columns.weights == weights,
-        columns.outcome.in_(outcomes),
+        columns.outcome.in_((OK, FALLBACK)),
         columns.tokens_per_second > 0,
     )
-    sweeps: dict[Key, list[_Age]] = defaultdict(list)
+    ages: dict[Key, list[_Age]] = defaultdict(list)
     for vendor, server, sweep, newest in session.execute(
         select(columns.vendor_id, columns.server_id, columns.sweep_id, func.max(columns.measured_at))
         .where(*wanted)
         .group_by(columns.vendor_id, columns.server_id, columns.sweep_id)
     ):
-        sweeps[vendor, server].append((newest is not None, newest, sweep))
+        ages[vendor, server].append((newest is not None, newest, sweep))
     by_server: dict[Key, list[Any]] = defaultdict(list)
+    fallbacks = set()
     for row in session.execute(
         select(
             columns.vendor_id, columns.server_id, columns.task, columns.tokens, columns.tokens_per_second,
             columns.sweep_id, columns.job_id, columns.load_seconds, columns.price_usd_per_hour, columns.outcome,
         ).where(*wanted)
     ):  # fmt: skip
-        by_server[row[0], row[1]].append(row)
-    return {key: _fold(rows, sorted(sweeps[key])) for key, rows in by_server.items()}
+        key = (row[0], row[1])
+        if row[9] == FALLBACK:
+            fallbacks.add(key)
+            if not fallback:
+                continue
+        by_server[key].append(row)
+    return {key: _fold(rows, sorted(ages[key])) for key, rows in by_server.items()}, len(fallbacks)
 
 
 _Age = tuple[bool, Any, str]
 """Of a sweep on one server: whether a time is on record, the time of the newest measurement, the sweep."""
 
 
-def _fold(rows: Sequence[Any], sweeps: Sequence[_Age]) -> _Measured:
-    newest_sweep = sweeps[-1][2]
-    place = {sweep: number for number, (_, _, sweep) in enumerate(sweeps)}
-    by_length: dict[tuple[str, int], list[Any]] = defaultdict(list)
-    for row in rows:
-        by_length[row.task, row.tokens].append(row)
-    speeds: dict[str, dict[int, float]] = {"pp": {}, "tg": {}}
-    for (task, tokens), group in by_length.items():
-        newest = max(place[row.sweep_id] for row in group)
-        counting = [row.tokens_per_second for row in group if place[row.sweep_id] == newest]
-        speeds.setdefault(task, {})[tokens] = statistics.median(counting) if len(counting) > 1 else counting[0]
-    newest_rows = [row for row in rows if row.sweep_id == newest_sweep]
-    loads = [row.load_seconds for row in newest_rows if row.load_seconds is not None]
-    prices = [row.price_usd_per_hour for row in newest_rows if row.price_usd_per_hour is not None]
+def _fold(rows: Sequence[Any], ages: Sequence[_Age]) -> _Measured:
+    """Of each length the newest sweep that has it, and of its instances the median."""
+    place = {sweep: number for number, (_, _, sweep) in enumerate(ages)}
+    speeds: dict[str, dict[int, list[float]]] = {"pp": {}, "tg": {}}
+    newest: dict[tuple[str, int], int] = {}
+    jobs: dict[int, set[str]] = defaultdict(set)
+    loads: dict[int, list[float]] = defaultdict(list)
+    prices: dict[int, float] = {}
+    fallback = False
+    for _, _, task, tokens, speed, sweep, job, load, price, outcome in rows:
+        age = place[sweep]
+        if age > newest.get((task, tokens), -1):
+            newest[task, tokens] = age
+            speeds[task][tokens] = [speed]
+        elif age == newest[task, tokens]:
+            speeds[task][tokens].append(speed)
+        jobs[age].add(job)
+        if load is not None:
+            loads[age].append(load)
+        if price is not None:
+            prices[age] = price
+        fallback = fallback or outcome == FALLBACK
+    last = max(jobs)
     return _Measured(
-        speeds=speeds,
-        measured_at=sweeps[-1][1],
-        instances=len({row.job_id for row in newest_rows}),
-        load_seconds=statistics.median(loads) if loads else None,
-        usd_per_hour_at_launch=prices[0] if prices else None,
-        fallback=any(row.outcome == str(Outcome.GPU_FALLBACK) for row in rows),
+        speeds={
+            task: {tokens: one[0] if len(one) == 1 else statistics.median(one) for tokens, one in of_task.items()}
+            for task, of_task in speeds.items()
+        },
+        measured_at=ages[last][1],
+        instances=len(jobs[last]),
+        load_seconds=loads[last],
+        usd_per_hour_at_launch=prices.get(last),
+        fallback=fallback,
     )
 
 
-def _servers(session: Session, vendors: Iterable[str]) -> dict[Key, Any]:
+def _servers(session: Session, vendors: Iterable[str]) -> Sequence[Any]:
     query = select(
         Server.vendor_id, Server.server_id, Server.api_reference, Server.display_name, Server.vcpus, Server.cpu_cores,
         Server.cpu_architecture, Server.memory_amount, Server.gpu_count, Server.gpu_model, Server.gpu_memory_total,
@@ -240,7 +299,7 @@ def _servers(session: Session, vendors: Iterable[str]) -> dict[Key, Any]:
     wanted = list(vendors)
     if wanted:
         query = query.where(Server.vendor_id.in_(wanted))
-    return {(row.vendor_id, row.server_id): row for row in session.execute(query)}
+    return session.execute(query).all()
 
 
 def _has_gpu(server: Any, wanted: str | None) -> bool:
@@ -251,10 +310,6 @@ def _has_gpu(server: Any, wanted: str | None) -> bool:
     if wanted.lower() == ANY_GPU:
         return bool(server.gpu_count)
     return wanted.lower() in (server.gpu_model or "").lower()
-
-
-Readings = tuple[Reading, Reading, Reading, Reading]
-"""Speed at: ``at_pp``, ``at_tg``, the workload's prompts, the workload's generated tokens."""
 
 
 def _readings(one: _Measured, need: Need) -> Readings | None:
@@ -276,9 +331,19 @@ def _remember(fastest: dict[str, tuple[float, str]], readings: Readings, name: s
         fastest[task] = max(fastest.get(task, (0.0, "")), (reading.tokens_per_second, name))
 
 
-def _price(key: Key, one: _Measured, prices: Mapping[Key, Offer], terms: Terms, currency: str) -> Row | None:
+def _price(key: Key, one: _Measured, prices: Mapping[Key, Offer], terms: Terms, currency: str) -> _Price | None:
     """What the server costs: by the catalogue, and a machine of one's own by what was said when it was measured."""
     offer = prices.get(key)
+    if offer is not None:
+        return _Price(offer.price_per_hour, offer)
+    plain = terms.allocation == "ONDEMAND" and terms.region is None and currency == USD
+    if key[0] not in OWN or one.usd_per_hour_at_launch is None or not plain:
+        return None
+    return _Price(one.usd_per_hour_at_launch, None)
+
+
+def _price_keys(choice: _Choice, need: Need) -> Row:
+    offer = choice.price.offer
     if offer is not None:
         return {
             "price_per_hour": offer.price_per_hour,
@@ -291,26 +356,25 @@ def _price(key: Key, one: _Measured, prices: Mapping[Key, Offer], terms: Terms, 
             "listed_price": offer.listed_price,
             "listed_currency": offer.listed_currency,
         }
-    plain = terms.allocation == "ONDEMAND" and terms.region is None and currency == USD
-    if key[0] not in OWN or one.usd_per_hour_at_launch is None or not plain:
-        return None
+    measured_at = choice.measured.measured_at
     return {
-        "price_per_hour": one.usd_per_hour_at_launch,
+        "price_per_hour": choice.price.per_hour,
         "currency": USD,
-        "allocation": terms.allocation,
+        "allocation": need.terms.allocation,
         "price_region": None,
         "price_source": "given when it was measured",
-        "price_date": one.measured_at.date() if one.measured_at else None,
+        "price_date": measured_at.date() if measured_at else None,
         "price_flags": [],
-        "listed_price": one.usd_per_hour_at_launch,
+        "listed_price": choice.price.per_hour,
         "listed_currency": USD,
     }
 
 
-def _row(server: Any, one: _Measured, readings: Readings, price: Row, need: Need, model: str, weights: str) -> Row:
-    judged_pp, judged_tg, prompt, generated = readings
-    money = economics(need.workload, prompt.tokens_per_second, generated.tokens_per_second, price["price_per_hour"])
+def _row(rank: int, choice: _Choice, need: Need, model: str, weights: str) -> Row:
+    server, one = choice.server, choice.measured
+    judged_pp, judged_tg, prompt, generated = choice.readings
     return {
+        "rank": rank,
         "vendor_id": server.vendor_id,
         "server_id": server.server_id,
         "api_reference": server.api_reference,
@@ -339,27 +403,12 @@ def _row(server: Any, one: _Measured, readings: Readings, price: Row, need: Need
         "tokens_out_basis": str(generated.basis),
         "instances": one.instances,
         "measured_at": one.measured_at,
-        "load_seconds": one.load_seconds,
+        "load_seconds": statistics.median(one.load_seconds) if one.load_seconds else None,
         "requests_per_day": need.workload.requests_per_day,
         "utilisation": need.workload.utilisation,
-        **price,
-        **asdict(money),
+        **_price_keys(choice, need),
+        **asdict(choice.money),
     }
-
-
-def _fallback_servers(session: Session, files: Sequence[str], weights: str) -> int:
-    """How many servers have speeds that were reached on the CPU although a GPU was asked for."""
-    of_servers = (
-        select(Measurement.vendor_id, Measurement.server_id)
-        .where(
-            Measurement.outcome == str(Outcome.GPU_FALLBACK),
-            Measurement.model_file.in_(files),
-            Measurement.weights == weights,
-        )
-        .distinct()
-        .subquery()
-    )
-    return session.execute(select(func.count()).select_from(of_servers)).scalar_one()
 
 
 def _notes(rows: Sequence[Row], left_out: Counter[str], fallbacks: int, weights: str) -> Iterable[str]:
@@ -391,7 +440,9 @@ def _notes(rows: Sequence[Row], left_out: Counter[str], fallbacks: int, weights:
         )
 
 
-def _why_empty(need: Need, model: str, left_out: Counter[str], fastest: Mapping[str, tuple[float, str]]) -> str:
+def _why_empty(
+    need: Need, model: str, left_out: Counter[str], fastest: Mapping[str, tuple[float, str]], priced: bool
+) -> str:
     """The one sentence that stands where no server does."""
     meet = {reason: left_out[reason] for reason in ("unpriced", "dear", "inactive", "beyond") if left_out[reason]}
     if meet:
@@ -402,7 +453,8 @@ def _why_empty(need: Need, model: str, left_out: Counter[str], fastest: Mapping[
             "beyond": "not measured at these lengths",
         }
         counted = ", ".join(f"{count} {words[reason]}" for reason, count in meet.items())
-        return f"{sum(meet.values())} servers meet the need with {model}, none of which counts: {counted}."
+        mend = "" if priced else " No price at all fits these terms: 'benchctl catalog import' brings prices."
+        return f"{sum(meet.values())} servers meet the need with {model}, none of which counts: {counted}.{mend}"
     if not fastest:
         return f"No server that matches was measured with {model}."
     best = "; ".join(

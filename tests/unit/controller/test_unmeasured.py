@@ -55,6 +55,7 @@ def test_outcomes_say_more_than_the_end_of_the_run() -> None:
     )
     assert verdict.why is Why.CRASH
     assert verdict.detail == "main: error: CPU backend is not loaded"
+    assert telling_outcome({"crash": 9, "gpu_fallback": 1}) is Outcome.GPU_FALLBACK
     assert telling_outcome({"not_reached": 5}) is Outcome.NOT_REACHED
     assert telling_outcome({"ok": 5}) is None
     assert telling_outcome({}) is None
