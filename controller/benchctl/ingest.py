@@ -21,7 +21,7 @@ from benchctl.db.engine import reading, writing
 from benchctl.db.schema import CatalogSource, Job, RawRun
 from benchctl.errors import UsageError
 from benchctl.prepared import Prepared, prepare, prepared_aside
-from benchctl.rawfiles import Damage, RunFiles, runs_in
+from benchctl.rawfiles import ArchiveError, Damage, RunFiles, runs_in
 from benchctl.results import read_run
 
 if TYPE_CHECKING:
@@ -128,15 +128,19 @@ class Ingest:
     def _each(self, runs: Iterator[RunFiles]) -> Iterator[IngestSummary]:
         known = {} if self._again else _known(self._engine)
         new: list[RunFiles] = []
-        for one in runs:
-            row = known.get((one.origin, one.path))
-            if row is not None and row.fingerprint == one.fingerprint:
-                yield self._summary(one.origin, one.path, row)
-                continue
-            new.append(one)
-            if self._runs is None and len(new) == BATCH_RUNS:  # an archive's content is in memory
-                yield from write(self._engine, [prepare(read_run(one)) for one in new])
-                new.clear()
+        broken: ArchiveError | None = None
+        try:
+            for one in runs:
+                row = known.get((one.origin, one.path))
+                if row is not None and row.fingerprint == one.fingerprint:
+                    yield self._summary(one.origin, one.path, row)
+                    continue
+                new.append(one)
+                if self._runs is None and len(new) == BATCH_RUNS:  # an archive's content is in memory
+                    yield from write(self._engine, [prepare(read_run(one)) for one in new])
+                    new.clear()
+        except ArchiveError as error:
+            broken = error  # what came before is taken in first
         # what is read becomes long-lived at once: looking for garbage in it is a fifth of the time
         gc.freeze()
         try:
@@ -144,6 +148,8 @@ class Ingest:
                 yield from write(self._engine, batch)
         finally:
             gc.unfreeze()
+        if broken is not None:
+            raise broken
 
     def _prepared(self, runs: list[RunFiles]) -> Iterator[list[Prepared]]:
         batches = [runs[first : first + BATCH_RUNS] for first in range(0, len(runs), BATCH_RUNS)]

@@ -373,17 +373,15 @@ def _meta(content: bytes | None, lines: Lines) -> RunMeta:
     known = {item.name for item in fields(RunMeta)}
     values = {key: value for key, value in found.items() if key in known and value is not None}
     for key, kind in _META_KINDS.items():
-        if key in values and not isinstance(values[key], kind):
+        if key in values and (not isinstance(values[key], kind) or isinstance(values[key], bool)):
             lines.set_aside(META, None, f"its '{key}' is not what it should be: {clean(values.pop(key))[:80]!r}")
     if abs(values.get("exit_code", 0)) > 2**31 - 1:
         lines.set_aside(META, None, f"its 'exit_code' is none: {values.pop('exit_code')}")
     ours = values.get("benchctl", {})
-    for key, number in (("price_usd_per_hour", float), ("replica", int)):
-        try:
-            if not abs(number(ours.get(key) or 0)) < 2**31:
-                raise ValueError(key)
-        except (ValueError, TypeError, OverflowError):
-            lines.set_aside(META, None, f"its '{key}' is no number: {ours.pop(key)!r}")
+    for key in ("price_usd_per_hour", "replica"):
+        number = ours.get(key)
+        if number is not None and not (_number(number) is not None and 0 <= number < 2**31):
+            lines.set_aside(META, None, f"its '{key}' is no number: {clean(ours.pop(key))[:80]!r}")
     for key in ("start", "end"):
         try:
             parse_time(values.get(key))

@@ -110,7 +110,7 @@ def read(
     Returns:
         How each scenario ended, and the seconds by cause; none where start or end is unknown.
     """
-    log = read_log(stderr)
+    log = read_log(stderr, lines)
     rows = dict(_rows(stdout, log, lines))
     measured = list(rows.values())
     measured += _without_row(log, rows, stderr)
@@ -140,14 +140,17 @@ def _fast(line: bytes, number: int, offset: int, log: Log) -> Measured | None:
         fields = orjson.loads(line)
         prompt, generated, times = fields["n_prompt"], fields["n_gen"], fields["samples_ns"]
         layers, backends, file = fields["n_gpu_layers"], fields["backends"], fields["model_filename"]
-        if not (prompt.__class__ is generated.__class__ is layers.__class__ is int and file.__class__ is str):
+        gpus, commit, at = fields["gpu_info"], fields["build_commit"], fields["test_time"]
+        if not (prompt.__class__ is generated.__class__ is layers.__class__ is int):
             return None
-        if (prompt > 0) == (generated > 0) or not times:
+        if not (file.__class__ is backends.__class__ is gpus.__class__ is commit.__class__ is at.__class__ is str):
+            return None
+        if min(prompt, generated) != 0 or not prompt + generated or not times:
             return None
         if {one.__class__ for one in times} != {int} or min(times) <= 0:
             return None
         return _measured(
-            fields, "pp" if prompt else "tg", prompt + generated, tuple(times), layers, backends, fields["gpu_info"],
+            fields, "pp" if prompt else "tg", prompt + generated, tuple(times), layers, backends, gpus,
             number, offset, log,
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError):
@@ -262,7 +265,7 @@ def short_name(file: str) -> str:
 # ── the log ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def read_log(text: bytes) -> Log:
+def read_log(text: bytes, lines: Lines) -> Log:
     """Follow the log from line to line; a line that is not the program's own is passed over."""
     reader = _LogReader()
     days: dict[bytes, int] = {}
@@ -279,8 +282,11 @@ def read_log(text: bytes) -> Log:
         reader.end_attempt(now, offset, said)
         if task:
             reader.begin_attempt(now, offset, _TASKS[task], int(tokens))
-        else:
+            continue
+        try:
             reader.take(now, said, offset)
+        except BAD_LINE as error:
+            lines.failed(STDERR, text.count(b"\n", 0, offset) + 1, error)
     return reader.log
 
 
@@ -305,7 +311,7 @@ class _LogReader:
 
     def begin_attempt(self, now: float, offset: int, task: str, tokens: int) -> None:
         """A llama-bench was started."""
-        if self._model:
+        if self._model and tokens:
             self._running = (self._model, task, tokens), now, offset
 
     def take(self, now: float, said: bytes, offset: int) -> None:

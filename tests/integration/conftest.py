@@ -15,7 +15,7 @@ import pytest
 from benchctl.db.engine import open_database
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy import Engine
 
@@ -77,3 +77,27 @@ def engine(database_url: str) -> Iterator[Engine]:
         yield opened
     finally:
         opened.dispose()
+
+
+@pytest.fixture
+def tmpfs() -> Iterator[Callable[[int], Path]]:
+    """Makes real file systems of so many bytes, which are gone after the test."""
+    if os.getuid() != 0:
+        pytest.skip("only root can mount a small file system")
+    made: list[Path] = []
+
+    def make(size: int) -> Path:
+        folder = Path(tempfile.mkdtemp(prefix="benchctl-tmpfs-", dir="/tmp"))
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True, check=False
+        )
+        if mounted.returncode:
+            folder.rmdir()
+            pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode().strip()}")
+        made.append(folder)
+        return folder
+
+    yield make
+    for folder in made:
+        subprocess.run(["umount", "-l", str(folder)], check=False)
+        folder.rmdir()
