@@ -103,15 +103,23 @@ def test_a_load_is_ranked_by_the_month(engine: Engine) -> None:
 
 
 def test_lengths_between_and_beyond_those_measured_say_so(engine: Engine) -> None:
-    """Interpolated within, the nearest speed beyond, both marked; --measured-only leaves out what is beyond."""
+    """Interpolated within and marked; beyond a server is left out and counted, or marked where it was asked for."""
     fill(engine)
-    row = ask(engine, at_pp=256, workload=Workload(4096, 128), gpu="L40s").rows[0]
+    long = Workload(4096, 128)
+    row = ask(engine, at_pp=256, workload=long, gpu="L40s", beyond=True).rows[0]
     assert row["pp_basis"] == "interpolated"
     assert row["pp_tokens_per_second"] == pytest.approx((900.0 * 1000.0) ** 0.5)
     assert (row["tokens_in_basis"], row["tokens_in_per_second"]) == ("beyond", 1000.0)
-    none = ask(engine, workload=Workload(4096, 128), measured_only=True)
+    none = ask(engine, workload=long)
     assert none.rows == []
-    assert "2 not measured at these lengths" in none.why_empty
+    assert "5 not measured up to these lengths (--beyond" in none.why_empty
+    some = ask(engine, at_tg=100)
+    assert names(some) == []  # 128 alone was measured of text generation
+    with writing(engine) as session:
+        add_measurements(session, Measured("aws", "slow", {("tg", 16): 12.0}))
+    some = ask(engine, at_tg=100)
+    assert [(row["server_id"], row["tg_basis"]) for row in some.rows] == [("slow", "interpolated")]
+    assert any("4 servers were not measured up to these lengths" in note for note in some.notes)
 
 
 def test_fallback_is_counted_only_when_asked_for(engine: Engine) -> None:

@@ -90,7 +90,9 @@ MARKS = {"measured": "", "interpolated": "~", "beyond": "*"}
 )
 @click.option("--include-fallback", is_flag=True, help="Count speeds of GPU servers that ran on their CPU.")
 @click.option(
-    "--measured-only", is_flag=True, help="Leave out servers whose speed is not known up to the lengths asked for."
+    "--beyond",
+    is_flag=True,
+    help="Count servers, too, that were not measured up to the lengths asked for, at the nearest measured speed.",
 )
 @click.option("--limit", type=click.IntRange(min=1), default=10, show_default=True, help="How many servers.")
 @output_options()
@@ -111,8 +113,9 @@ def recommend(
     server answers 86400 s x utilisation / that time of them a day. A month has 730 hours. The blended cost of a million
     tokens is at the ratio of --tokens-in to --tokens-out.
 
-    Speeds between the measured lengths are interpolated (marked ~); beyond them the speed at the nearest measured
-    length stands in, and is marked *. Formulas and limits: docs/answers.md.
+    Speeds between the measured lengths are interpolated (marked ~). Servers that were not measured up to the lengths
+    asked for are left out; --beyond counts them at the nearest speed that was, marked *. Formulas and limits are in
+    docs/answers.md.
 
     The keys of --json have units in their names; money is in the key 'currency'.
     """
@@ -150,7 +153,7 @@ def need_from(asked: Mapping[str, Any]) -> Need:
         gpu=asked["gpu"],
         max_price_per_hour=asked["max_price"],
         fallback=asked["include_fallback"],
-        measured_only=asked["measured_only"],
+        beyond=asked["beyond"],
     )
 
 

@@ -53,7 +53,9 @@ class Need:
         gpu: part of a GPU's name, ``any``, or ``none`` for servers without one; nothing for all servers.
         max_price_per_hour: in the answer's currency; nothing for no limit.
         fallback: whether speeds count that a GPU server reached on its CPU, because its GPU was not used.
-        measured_only: whether servers are left out whose speed is not known up to the lengths asked for.
+        beyond: whether servers count, too, whose speed is not known up to the lengths asked for, at the speed of the
+            nearest length that was measured. That is too good, and where the asked length was tried and failed it is
+            wrong; so not by default.
     """
 
     model: str
@@ -68,7 +70,7 @@ class Need:
     gpu: str | None = None
     max_price_per_hour: float | None = None
     fallback: bool = False
-    measured_only: bool = False
+    beyond: bool = False
 
 
 @dataclass(frozen=True)
@@ -184,14 +186,14 @@ def _why_left_out(need: Need, server: Any, readings: Readings, price: _Price | N
     """Why a server that was measured is not in the answer; empty when it is."""
     if readings[0].tokens_per_second < need.min_pp or readings[1].tokens_per_second < need.min_tg:
         return "slow"
+    if not need.beyond and any(reading.basis is Basis.BEYOND for reading in readings):
+        return "beyond"
     if server.status != "ACTIVE":
         return "inactive"
     if price is None:
         return "unpriced"
     if need.max_price_per_hour is not None and price.per_hour > need.max_price_per_hour:
         return "dear"
-    if need.measured_only and any(reading.basis is Basis.BEYOND for reading in readings):
-        return "beyond"
     return ""
 
 
@@ -419,8 +421,8 @@ def _notes(rows: Sequence[Row], left_out: Counter[str], fallbacks: int, weights:
         yield "~ interpolated between the measured lengths on both sides."
     if str(Basis.BEYOND) in bases:
         yield (
-            "* beyond the measured lengths: the speed at the nearest one stands in; the true one is mostly lower "
-            "(--measured-only leaves such servers out)."
+            "* beyond the measured lengths: the speed at the nearest one stands in; the true one is mostly lower, and "
+            "may be none at all."
         )
     if any(row["gpu_fallback"] for row in rows):
         yield "Some speeds were reached on the CPU of a GPU server (gpu_fallback): the GPU was not used."
@@ -428,7 +430,7 @@ def _notes(rows: Sequence[Row], left_out: Counter[str], fallbacks: int, weights:
         "unpriced": "{} servers meet the need and have no price on these terms.",
         "dear": "{} servers meet the need and cost more than --max-price.",
         "inactive": "{} servers meet the need and are no longer rented, by the catalogue.",
-        "beyond": "{} servers meet the need only beyond their measured lengths, and are left out.",
+        "beyond": "{} servers were not measured up to these lengths, and are left out (--beyond takes the nearest).",
         "lacking": "{} servers lack prompt processing or text generation, and are left out.",
     }
     for reason, sentence in told.items():
@@ -444,17 +446,17 @@ def _why_empty(
     need: Need, model: str, left_out: Counter[str], fastest: Mapping[str, tuple[float, str]], priced: bool
 ) -> str:
     """The one sentence that stands where no server does."""
-    meet = {reason: left_out[reason] for reason in ("unpriced", "dear", "inactive", "beyond") if left_out[reason]}
+    meet = {reason: left_out[reason] for reason in ("beyond", "unpriced", "dear", "inactive") if left_out[reason]}
     if meet:
         words = {
             "unpriced": "without a price on these terms",
             "dear": "over --max-price",
             "inactive": "no longer rented",
-            "beyond": "not measured at these lengths",
+            "beyond": "not measured up to these lengths (--beyond takes the nearest)",
         }
         counted = ", ".join(f"{count} {words[reason]}" for reason, count in meet.items())
         mend = "" if priced else " No price at all fits these terms: 'benchctl catalog import' brings prices."
-        return f"{sum(meet.values())} servers meet the need with {model}, none of which counts: {counted}.{mend}"
+        return f"{sum(meet.values())} servers may meet the need with {model}, none of which counts: {counted}.{mend}"
     if not fastest:
         return f"No server that matches was measured with {model}."
     best = "; ".join(
