@@ -7,7 +7,7 @@ never stops the rest.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +94,7 @@ def read_run(where: Path | RunFiles) -> Run:
         where: the folder of its raw files, or the files themselves.
     """
     files = run_files(where) if isinstance(where, Path) else where
-    lines = Lines(files.folder)
+    lines = Lines(f"{files.origin}/{files.path}")
     meta = _meta(_content(files, META, lines), lines)
     journal_text = _content(files, JOURNAL, lines)
     if journal_text is not None or meta.benchctl:
@@ -370,8 +370,7 @@ def _meta(content: bytes | None, lines: Lines) -> RunMeta:
     found = _object(content, META, lines)
     if found is None:
         return RunMeta()
-    known = {item.name for item in fields(RunMeta)}
-    values = {key: value for key, value in found.items() if key in known and value is not None}
+    values = {key: value for key, value in found.items() if key in _META_KINDS and value is not None}
     for key, kind in _META_KINDS.items():
         if key in values and (not isinstance(values[key], kind) or isinstance(values[key], bool)):
             lines.set_aside(META, None, f"its '{key}' is not what it should be: {clean(values.pop(key))[:80]!r}")
@@ -453,7 +452,9 @@ def _row_file(row: Mapping[str, Any]) -> str:
 
 def _names_in(files: RunFiles) -> tuple[str, str]:
     """Vendor and server, as the path calls them."""
-    parts = [clean(part)[:LONGEST_NAME] for part in files.parts]
+    parts = [clean(part)[:LONGEST_NAME] for part in files.path.split("/")]
+    if len(parts) < 3:
+        parts = [clean(part)[:LONGEST_NAME] for part in files.parts]
     return (parts[-3] if len(parts) > 2 else "unknown", parts[-2] if len(parts) > 1 else "unknown")
 
 
