@@ -140,7 +140,7 @@ def _ours(files: RunFiles, meta: RunMeta, journal_text: bytes, lines: Lines) -> 
         vendor=vendor,
         server=server,
         meta=meta,
-        facts={**session.get("host", {}), **facts},
+        facts=_facts({**session.get("host", {}), **facts}, lines),
         suite=_text(ours.get("suite")) or _text(session.get("suite")) or None,
         status=end["status"] if end else "running",
         message=clean(end.get("message")) if end else "",
@@ -415,6 +415,34 @@ def _object(content: bytes | None, file: str, lines: Lines) -> dict[str, Any] | 
         lines.set_aside(file, None, "it is no JSON object")
         return None
     return found
+
+
+_FACT_TEXTS = ("cpu_model", "architecture", "hypervisor", "machine")
+_FACT_NUMBERS = ("logical_cpus", "physical_cores", "memory_bytes", "clock_mhz", "clock_max_mhz")
+
+
+def _facts(found: Mapping[str, Any], lines: Lines) -> dict[str, Any]:
+    """Facts of a machine, less those that are not what they should be."""
+    facts = dict(found)
+    for key in (*_FACT_TEXTS, *_FACT_NUMBERS):
+        value = facts.get(key)
+        fits = isinstance(value, str) if key in _FACT_TEXTS else 0 <= (_number(value) or 0.0) < 2**53
+        if value is not None and not (fits and (key in _FACT_TEXTS or _number(value) is not None)):
+            lines.set_aside(FACTS, None, f"its '{key}' is not what it should be: {clean(facts.pop(key))[:80]!r}")
+    gpus = facts.get("gpus")
+    if gpus is not None:
+        facts["gpus"] = [one for one in gpus if _is_gpu(one)] if isinstance(gpus, list) else []
+        if facts["gpus"] != gpus:
+            lines.set_aside(FACTS, None, "its 'gpus' are not what they should be")
+    for key in ("logical_cpus", "physical_cores"):
+        if facts.get(key) is not None and facts[key] >= 2**31:
+            lines.set_aside(FACTS, None, f"its '{key}' is not what it should be: {facts.pop(key)}")
+    return facts
+
+
+def _is_gpu(value: Any) -> bool:
+    memory = value.get("memory_bytes") if isinstance(value, dict) else None
+    return isinstance(value, dict) and (memory is None or (whole(memory) is not None and memory < 2**53))
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
