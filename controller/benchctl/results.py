@@ -435,7 +435,7 @@ def _facts(found: Mapping[str, Any], lines: Lines) -> dict[str, Any]:
         if facts["gpus"] != gpus:
             lines.set_aside(FACTS, None, "its 'gpus' are not what they should be")
     for key in ("logical_cpus", "physical_cores"):
-        if facts.get(key) is not None and facts[key] >= 2**31:
+        if facts.get(key) is not None and _small(facts[key]) is None:
             lines.set_aside(FACTS, None, f"its '{key}' is not what it should be: {facts.pop(key)}")
     return facts
 
