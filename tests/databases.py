@@ -1,4 +1,4 @@
-"""Real databases for the tests of what is kept in one: SQLite always, PostgreSQL where its server is installed."""
+"""Real databases and file systems for tests: SQLite always, PostgreSQL where its server is installed."""
 
 from __future__ import annotations
 
@@ -55,18 +55,29 @@ def postgres_socket() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def new_postgres_database(postgres_socket: Path) -> Callable[[], str]:
+    """Makes empty PostgreSQL databases; gives the URL of each."""
+    import psycopg
+
+    def make() -> str:
+        name = f"test_{uuid4().hex}"
+        with psycopg.connect(
+            host=str(postgres_socket), user="postgres", dbname="postgres", autocommit=True
+        ) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return f"postgresql://postgres@/{name}?host={postgres_socket}"
+
+    return make
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """URL of an empty database."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'test.db'}"
-    import psycopg
-
-    socket = request.getfixturevalue("postgres_socket")
-    name = f"test_{uuid4().hex}"
-    with psycopg.connect(host=str(socket), user="postgres", dbname="postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return f"postgresql://postgres@/{name}?host={socket}"
+    url: str = request.getfixturevalue("new_postgres_database")()
+    return url
 
 
 @pytest.fixture
