@@ -202,7 +202,7 @@ def _dress(axes: Axes, name: str, unit: str, ticks: Sequence[int]) -> None:
 def _line_of(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     """The model, and what else tells the lines apart where several servers, jobs or weights are in one picture."""
     label = str(row["model"])
-    for key in ("server_id", "job_id", "weights"):
+    for key in ("api_reference", "job_id", "weights"):
         if len({other[key] for other in rows}) > 1:
             label += f" {row[key]}"
     return f"{label} (on the CPU)" if row["outcome"] == FALLBACK else label

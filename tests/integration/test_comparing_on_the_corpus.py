@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import lzma
-import os
 import shutil
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,15 +18,17 @@ from benchctl.db.ranking import Ranking, top
 from benchctl.db.schema import Server, Vendor
 from benchctl.ingest import ingest_tree
 from benchmarks.comparison_calibration import ISSUE, calibrate, count, gpu_pairs
+from corpus import CATALOGUE, MISSING, RUNS
 from sqlalchemy import insert
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
-CORPUS = Path(os.environ.get("BENCHCTL_TEST_CORPUS") or Path(__file__).resolve().parents[3] / "shared" / "corpus")
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 
 
 def add_their_servers(engine: Engine, catalogue: Path) -> None:
@@ -53,17 +53,13 @@ def _server(row: dict[str, Any], columns: dict[str, Any], now: datetime) -> dict
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     """A session on a database with all their servers and all their 2,145 runs."""
-    archives = sorted(CORPUS.glob("inspector-*.tar.xz"))
-    catalogues = sorted(CORPUS.glob("sc-data-*.db.xz"))
-    if not archives or not catalogues:
-        pytest.skip("BENCHCTL_TEST_CORPUS names no folder with Spare Cores' raw results and catalogue")
     folder = tmp_path_factory.mktemp("corpus")
-    with lzma.open(catalogues[-1]) as packed, (folder / "theirs.db").open("wb") as plain:
+    with lzma.open(CATALOGUE) as packed, (folder / "theirs.db").open("wb") as plain:
         shutil.copyfileobj(packed, plain)
     engine = open_database(f"sqlite:///{folder / 'corpus.db'}")
     try:
         add_their_servers(engine, folder / "theirs.db")
-        assert sum(1 for _ in ingest_tree(engine, archives[-1])) == 2145
+        assert sum(1 for _ in ingest_tree(engine, RUNS)) == 2145
         with reading(engine) as session:
             yield session
     finally:

@@ -317,7 +317,7 @@ def _raw_place(row: Mapping[str, Any]) -> str:
 
 def _title(rows: Sequence[Mapping[str, Any]], server: str) -> str:
     row = rows[0]
-    parts = [server if row["display_name"] == row["server_id"] else f"{server} ({row['display_name']})"]
+    parts = [server if row["display_name"] in row["api_reference"] else f"{server} ({row['display_name']})"]
     devices = sorted({one["device"] for one in rows if one["device"]})
     builds = sorted({one["llama_cpp_commit"] for one in rows if one["llama_cpp_commit"]})
     if devices:
