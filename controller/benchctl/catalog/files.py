@@ -12,7 +12,9 @@ import tempfile
 import zlib
 from itertools import chain
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
+
+from llama_bench_core.web import shown
 
 from benchctl.catalog import price_list
 from benchctl.catalog.sparecores_database import read_snapshot, restore
@@ -26,10 +28,10 @@ MEND = "Give a Spare Cores database, or a CSV of prices or of exchange rates; .x
 
 _SQLITE = b"SQLite format 3\x00"
 _SQL_TEXT = (b"PRAGMA ", b"BEGIN ", b"CREATE ", b"--")
-_PACKED: tuple[tuple[bytes, Callable[[IO[bytes]], IO[bytes]]], ...] = (
-    (b"\xfd7zXZ\x00", lambda file: lzma.open(file)),
-    (b"BZh", lambda file: bz2.open(file)),
-    (b"\x1f\x8b", lambda file: gzip.open(file)),  # type: ignore[arg-type,return-value]
+_PACKED: tuple[tuple[bytes, Callable[[Any], Any]], ...] = (
+    (b"\xfd7zXZ\x00", lzma.LZMAFile),
+    (b"BZh", bz2.BZ2File),
+    (b"\x1f\x8b", lambda file: gzip.GzipFile(fileobj=file)),
 )
 
 
@@ -44,24 +46,26 @@ def read_file(path: Path, url: str = "", etag: str | None = None) -> Delivery:
     Raises:
         UsageError: it is not there, damaged, or something else.
     """
+    name = shown(url) if url else str(path)
     if not path.is_file():
-        raise UsageError(f"There is no file {path}.", MEND)
+        raise UsageError(f"There is no file {name}.", MEND)
     try:
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
-            content = _content(_unpacked(file), path)
+            plain = _unpacked(file)
+            content = _content(plain, plain is not file, path, name)
     except (lzma.LZMAError, zlib.error, EOFError, gzip.BadGzipFile) as error:
-        raise UsageError(f"{path} is damaged: it can't be unpacked ({error}).", "Get it anew.") from error
+        raise UsageError(f"{name} is damaged: it can't be unpacked ({error}).", "Get it anew.") from error
     except OSError as error:
         # bz2 calls broken data an OSError too, without a number
         what = error.strerror or f"it can't be unpacked ({error})"
-        raise UsageError(f"{path} can't be read: {what}.", "Get it anew." if error.errno is None else "") from error
+        raise UsageError(f"{name} can't be read: {what}.", "Get it anew." if error.errno is None else "") from error
     kind = {Snapshot: "database", PriceList: "prices", RateList: "rates"}[type(content)]
     return Delivery(content, Origin(url or str(path.absolute()), kind, sha256, path.stat().st_size, etag))
 
 
-def _unpacked(file: IO[bytes]) -> IO[bytes]:
+def _unpacked(file: IO[bytes]) -> Any:
     head = file.read(8)
     file.seek(0)
     for magic, opened in _PACKED:
@@ -70,35 +74,35 @@ def _unpacked(file: IO[bytes]) -> IO[bytes]:
     return file
 
 
-def _content(file: IO[bytes], path: Path) -> Snapshot | PriceList | RateList:
-    buffered = io.BufferedReader(file)  # type: ignore[arg-type]
+def _content(file: Any, packed: bool, path: Path, name: str) -> Snapshot | PriceList | RateList:
+    buffered = io.BufferedReader(file)
     head = buffered.peek(64)[:64]
     if head.startswith(_SQLITE):
+        if not packed:
+            return read_snapshot(path, name)
         with tempfile.NamedTemporaryFile(prefix="benchctl-", suffix=".db") as plain:
             shutil.copyfileobj(buffered, plain, 1024 * 1024)
             plain.flush()
-            return read_snapshot(Path(plain.name), str(path))
+            return read_snapshot(Path(plain.name), name)
     if head.startswith(_SQL_TEXT):
         with tempfile.TemporaryDirectory(prefix="benchctl-") as folder:
             made = Path(folder) / "restored.db"
-            restore(_text(buffered), made, str(path))
-            return read_snapshot(made, str(path))
+            restore(_text(buffered), made, name)
+            return read_snapshot(made, name)
     if not head.strip():
-        raise UsageError(f"{path} is empty.", MEND)
+        raise UsageError(f"{name} is empty.", MEND)
     if b"\x00" in head:
-        raise UsageError(f"{path} is neither a Spare Cores database nor CSV.", MEND)
+        raise UsageError(f"{name} is neither a Spare Cores database nor CSV.", MEND)
     text = _text(buffered)
     header = text.readline()
     lines = chain([header], text)
     if price_list.is_rates(header):
-        return price_list.read_rates(lines, path.name)
+        return price_list.read_rates(lines, name)
     if "," not in header:
-        raise UsageError(f"{path} is neither a Spare Cores database nor CSV.", MEND)
-    return price_list.read_prices(lines, path.name)
+        raise UsageError(f"{name} is neither a Spare Cores database nor CSV.", MEND)
+    return price_list.read_prices(lines, name)
 
 
 def _text(file: IO[bytes]) -> io.TextIOWrapper:
     # a byte that is no UTF-8 must spoil its own line only
     return io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="")
-
-

@@ -110,7 +110,7 @@ def _listed(vendor: str, items: Any, day: date) -> list[ListedPrice]:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """gpuhunt logs a traceback for every catalogue that it can't fetch; the sentence of ours is enough."""
+    """Keep gpuhunt from logging a traceback for every catalogue that it can't fetch; the sentence of ours is enough."""
     logger = logging.getLogger("gpuhunt")
     before = logger.level
     logger.setLevel(logging.CRITICAL + 1)

@@ -28,7 +28,9 @@ def key_of(table: Table, row: Row) -> tuple[Any, ...]:
     return tuple(row[column.name] for column in table.primary_key)
 
 
-def merge(connection: Connection, table: Table, rows: Sequence[Row], *, vendors: Collection[str] | None = None) -> Tally:
+def merge(
+    connection: Connection, table: Table, rows: Sequence[Row], *, vendors: Collection[str] | None = None
+) -> Tally:
     """Bring ``rows`` into ``table``.
 
     A value that the catalogue does not know (none, or an empty list) leaves what is known otherwise.
@@ -43,7 +45,9 @@ def merge(connection: Connection, table: Table, rows: Sequence[Row], *, vendors:
         return Tally()
     tally = Tally()
     query = select(table) if vendors is None else select(table).where(table.c.vendor_id.in_(vendors))
-    known = {key_of(table, row._mapping): row._mapping for row in connection.execute(query)}
+    known: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for found in connection.execute(query).mappings():
+        known[tuple(found[column] for column in table.primary_key)] = {str(name): found[name] for name in found}
     fresh: list[Row] = []
     changed: list[Row] = []
     for row in rows:

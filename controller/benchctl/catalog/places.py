@@ -44,12 +44,14 @@ class Places:
         self._regions: dict[str, str] = {}
         self._zones: dict[tuple[str, str], str] = {}
         self._servers: dict[str, str] = {}
-        self._vendor_known = connection.execute(select(Vendor.vendor_id).filter_by(vendor_id=vendor_id)).first()
+        self._vendor_known = bool(connection.scalar(select(Vendor.vendor_id).filter_by(vendor_id=vendor_id)))
         self._load()
 
     def _load(self) -> None:
         rows = self._connection.execute(
-            select(Region.region_id, Region.api_reference, Region.name, Region.aliases).filter_by(vendor_id=self._vendor)
+            select(Region.region_id, Region.api_reference, Region.name, Region.aliases).filter_by(
+                vendor_id=self._vendor
+            )
         ).all()
         # the less a name is the region's own, the earlier it comes, so that its own wins
         for names in (lambda row: row.aliases, lambda row: (row.name,), lambda row: (row.api_reference,)):

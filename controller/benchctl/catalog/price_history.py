@@ -19,6 +19,7 @@ from sqlalchemy import bindparam, delete, insert, literal, select, update
 
 from benchctl.catalog.checks import Priced, doubts
 from benchctl.db.columns import CanonicalJson
+from benchctl.db.prices import HOURS
 from benchctl.db.schema import Server, metadata
 
 if TYPE_CHECKING:
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from benchctl.catalog.values import ListedPrice, SetAside, Tally
 
     Key = tuple[str, str, str, str, str]
-
-HOURS = {"HOUR": 1.0, "MONTH": 730.0, "YEAR": 8760.0}
-"""Hours in a unit of time, as clouds count them: a month has 730."""
 
 _REVISION = re.compile(r"@[0-9a-f]{6,40}(?![0-9a-z])")
 _KEY = ("region_id", "zone_id", "server_id", "allocation", "source", "since")
@@ -99,8 +97,9 @@ class PriceBook:
             select(*columns).where(self._table.c.vendor_id == vendor_id, self._table.c.until.is_(None))
         )
         self._open: dict[Key, _Open] = {}
-        for *values, flags, is_current in rows:
-            one = _Open(*values, tuple(flags), is_current, row_source=values[4])
+        for row in rows.mappings():
+            values: dict[str, Any] = {**row, "flags": tuple(row["flags"]), "row_source": row["source"]}
+            one = _Open(**values)
             self._open[one.key] = one
 
     def take(
@@ -126,7 +125,9 @@ class PriceBook:
             older_list = newest_listed[key[-1]] < newest_known.get(key[-1], date.min)
             self._take_one(key, price, older_list, tally)
         if whole:
-            kept = {places.known_server(one.about[1]) for one in set_aside if one.about and one.about[0] == self._vendor}
+            kept = {
+                places.known_server(one.about[1]) for one in set_aside if one.about and one.about[0] == self._vendor
+            }
             for key in [
                 key
                 for key, one in self._open.items()
@@ -243,7 +244,7 @@ class PriceBook:
                     server.family,
                     one.region_id,
                     one.allocation,
-                    one.price / HOURS.get(one.unit, 1.0),
+                    one.price / HOURS[one.unit],
                     one.currency,
                     server.vcpus,
                     server.memory_amount / _MIB_PER_GIB,
@@ -287,7 +288,8 @@ class PriceBook:
         price, target = self._table, metadata.tables["server_price"]
         self._connection.execute(delete(target).where(target.c.vendor_id == self._vendor))
         same = (
-            "vendor_id", "region_id", "zone_id", "server_id", "operating_system", "allocation", "unit", "price", "currency",
+            "vendor_id", "region_id", "zone_id", "server_id", "operating_system", "allocation", "unit", "price",
+            "currency",
         )  # fmt: skip
         self._connection.execute(
             insert(target).from_select(

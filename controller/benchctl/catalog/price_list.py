@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from dataclasses import replace
 from datetime import date
 from functools import lru_cache
 from math import isfinite
@@ -28,7 +29,17 @@ if TYPE_CHECKING:
 
     Item = TypeVar("Item")
 
-PRICE_COLUMNS = ("vendor_id", "api_reference", "region", "allocation", "price", "currency", "unit", "source", "source_date")
+PRICE_COLUMNS = (
+    "vendor_id",
+    "api_reference",
+    "region",
+    "allocation",
+    "price",
+    "currency",
+    "unit",
+    "source",
+    "source_date",
+)
 """Columns that a list of prices must have. It may have ``zone``, ``licence`` and ``operating_system`` besides."""
 
 RATE_COLUMNS = ("currency", "rate_date", "usd_per_unit", "source")
@@ -37,7 +48,7 @@ RATE_COLUMNS = ("currency", "rate_date", "usd_per_unit", "source")
 _VENDOR = re.compile(r"[a-z][a-z0-9_-]*")
 
 
-class _Unreadable(ValueError):
+class _UnreadableError(ValueError):
     """Why a line can't be read."""
 
 
@@ -71,7 +82,7 @@ def read_rates(lines: Iterable[str], name: str) -> RateList:
         UsageError: it lacks a column.
     """
     rates, set_aside = _read(lines, name, RATE_COLUMNS, _rate)
-    return RateList(name, tuple(rates), tuple(set_aside))
+    return RateList(name, tuple(rates), tuple(replace(one, is_rate=True) for one in set_aside))
 
 
 def _read(
@@ -96,7 +107,7 @@ def _read(
             values = dict(zip(header, fields, strict=True))
             try:
                 found.append(parse(values))
-            except _Unreadable as error:
+            except _UnreadableError as error:
                 set_aside.append(SetAside(f"{name}, line {number}", str(error), _about(values)))
     return found, set_aside
 
@@ -123,22 +134,22 @@ def _about(values: Mapping[str, str]) -> tuple[str, str] | None:
 def _price(values: Mapping[str, str]) -> ListedPrice:
     vendor = values["vendor_id"].strip()
     if not _VENDOR.fullmatch(vendor):
-        raise _Unreadable(f"'{vendor}' is not the identifier of a vendor")
+        raise _UnreadableError(f"'{vendor}' is not the identifier of a vendor")
     server = values["api_reference"].strip()
     if not server:
-        raise _Unreadable("it names no server")
+        raise _UnreadableError("it names no server")
     allocation = values["allocation"].strip().upper().replace("-", "").replace("_", "")
     if allocation not in ALLOCATIONS:
-        raise _Unreadable(f"'{values['allocation']}' is not an allocation ({', '.join(ALLOCATIONS)})")
+        raise _UnreadableError(f"'{values['allocation']}' is not an allocation ({', '.join(ALLOCATIONS)})")
     unit = values["unit"].strip().upper()
     if unit not in UNITS:
-        raise _Unreadable(f"'{values['unit']}' is not a unit of time ({', '.join(UNITS)})")
+        raise _UnreadableError(f"'{values['unit']}' is not a unit of time ({', '.join(UNITS)})")
     currency = values["currency"].strip().upper()
     if not currency:
-        raise _Unreadable("it has no currency")
+        raise _UnreadableError("it has no currency")
     source = values["source"].strip()
     if not source:
-        raise _Unreadable("it does not say where the price is from")
+        raise _UnreadableError("it does not say where the price is from")
     return ListedPrice(
         # a list of 100,000 lines has some thousand different words
         vendor_id=intern(VENDOR_ALIASES.get(vendor, vendor)),
@@ -159,9 +170,9 @@ def _price(values: Mapping[str, str]) -> ListedPrice:
 def _rate(values: Mapping[str, str]) -> ListedRate:
     currency, source = values["currency"].strip().upper(), values["source"].strip()
     if not currency:
-        raise _Unreadable("it has no currency")
+        raise _UnreadableError("it has no currency")
     if not source:
-        raise _Unreadable("it does not say where the rate is from")
+        raise _UnreadableError("it does not say where the rate is from")
     return ListedRate(
         currency, _day(values["rate_date"].strip()), _positive("usd_per_unit", values["usd_per_unit"]), source
     )
@@ -173,7 +184,7 @@ def _positive(column: str, text: str) -> float:
     except ValueError:
         value = 0.0
     if not (isfinite(value) and value > 0):
-        raise _Unreadable(f"the {column} '{text}' is not a number above 0")
+        raise _UnreadableError(f"the {column} '{text}' is not a number above 0")
     return value
 
 
@@ -182,4 +193,4 @@ def _day(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError as error:
-        raise _Unreadable(f"'{text}' is not a date like 2026-01-31") from error
+        raise _UnreadableError(f"'{text}' is not a date like 2026-01-31") from error

@@ -66,7 +66,7 @@ class Pulled:
     delivery: Delivery | None = None
 
 
-class _Passing(Exception):
+class _PassingError(Exception):
     """It may go better the next time; its text says what went wrong."""
 
 
@@ -103,7 +103,7 @@ def pull(
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return _fetch(url, path, note, expected, opener or make_opener())
-        except _Passing as error:
+        except _PassingError as error:
             if attempt == ATTEMPTS:
                 raise BenchctlError(
                     f"{shown(url)} can't be fetched: {error}.", "Check the network or the address, and run again."
@@ -129,22 +129,23 @@ def _fetch(url: str, path: Path, note: dict[str, str] | None, expected: str | No
         if error.code == 304 and note:
             return Pulled(path, note["etag"], note["sha256"], fresh=False)
         if error.code in PASSING:
-            raise _Passing(f"the server answers {error.code} {error.reason}") from error
+            raise _PassingError(f"the server answers {error.code} {error.reason}") from error
         raise BenchctlError(
             f"{shown(url)} can't be fetched: the server answers {error.code} {error.reason}.",
             "Check the address (--url).",
         ) from error
     except URLError as error:
-        raise _Passing(str(error.reason)) from error
+        raise _PassingError(str(error.reason)) from error
     except (OSError, http.client.HTTPException) as error:
-        raise _Passing(str(error) or type(error).__name__) from error
+        raise _PassingError(str(error) or type(error).__name__) from error
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with response, part.open("wb") as file:
             found = _copy(response, file)
         if expected and found != expected:
             raise BenchctlError(
-                f"{shown(url)} has the SHA-256 {found}, not {expected}.", "Check the checksum, or get it from elsewhere."
+                f"{shown(url)} has the SHA-256 {found}, not {expected}.",
+                "Check the checksum, or get it from elsewhere.",
             )
         etag = response.headers.get("ETag")
         # read it before it replaces a good one
@@ -168,7 +169,7 @@ def _copy(response: Any, file: IO[bytes]) -> str:
         Its checksum, hex.
 
     Raises:
-        _Passing: it broke off.
+        _PassingError: it broke off.
     """
     digest = hashlib.sha256()
     size = 0
@@ -176,7 +177,7 @@ def _copy(response: Any, file: IO[bytes]) -> str:
         try:
             block = response.read(_BLOCK)
         except (OSError, http.client.HTTPException) as error:
-            raise _Passing(f"the connection broke after {size} bytes") from error
+            raise _PassingError(f"the connection broke after {size} bytes") from error
         if not block:
             break
         digest.update(block)
@@ -184,7 +185,7 @@ def _copy(response: Any, file: IO[bytes]) -> str:
         file.write(block)
     length = response.headers.get("Content-Length")
     if length is not None and length.isdigit() and int(length) != size:
-        raise _Passing(f"it broke off after {size} of {length} bytes")
+        raise _PassingError(f"it broke off after {size} of {length} bytes")
     return digest.hexdigest()
 
 

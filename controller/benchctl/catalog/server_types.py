@@ -68,13 +68,13 @@ def _not_older(connection: Connection, snapshot: Snapshot, summary: Summary) -> 
             )
             .where(ServerHistory.until.is_(None))
             .group_by(Server.vendor_id)
-        ).all()  # type: ignore[arg-type]
+        ).all()
     )
     older = {vendor for vendor, seen in snapshot.as_of.items() if vendor in newest and seen < newest[vendor]}
     for vendor in sorted(older):
         summary.notes.append(
-            f"{snapshot.name} shows {vendor} as of {snapshot.as_of[vendor]:%Y-%m-%d %H:%M}; its servers are left as they "
-            f"are, because they are known as of {newest[vendor]:%Y-%m-%d %H:%M}."
+            f"{snapshot.name} shows {vendor} as of {snapshot.as_of[vendor]:%Y-%m-%d %H:%M}; its servers are left as "
+            f"they are, because they are known as of {newest[vendor]:%Y-%m-%d %H:%M}."
         )
     return set(snapshot.as_of) - older
 
@@ -136,8 +136,8 @@ def _adopt_servers(connection: Connection, servers: Sequence[Row], vendors: set[
     """Give servers that were made by their name the catalogue's identifier."""
     table = metadata.tables["server"]
     known = {
-        (row.vendor_id, row.server_id): row._mapping
-        for row in connection.execute(select(table).where(table.c.vendor_id.in_(vendors)))
+        (row["vendor_id"], row["server_id"]): {str(name): row[name] for name in row}
+        for row in connection.execute(select(table).where(table.c.vendor_id.in_(vendors))).mappings()
     }
     theirs = {(row["vendor_id"], row["server_id"]) for row in servers}
     adopted = [
@@ -149,9 +149,7 @@ def _adopt_servers(connection: Connection, servers: Sequence[Row], vendors: set[
     if not adopted:
         return
     connection.execute(insert(table), adopted)
-    renamed = [
-        {"of": row["vendor_id"], "old": row["api_reference"], "new": row["server_id"]} for row in adopted
-    ]
+    renamed = [{"of": row["vendor_id"], "old": row["api_reference"], "new": row["server_id"]} for row in adopted]
     for other in metadata.sorted_tables:
         if other is not table and {"vendor_id", "server_id"} <= set(other.c.keys()):
             connection.execute(
@@ -180,10 +178,10 @@ def _adopt_regions(connection: Connection, regions: Sequence[Row], vendors: set[
                 continue
             connection.execute(insert(Region), dict(row))
             zones = [
-                {**one._mapping, "region_id": new, "observed_at": now}
+                {**one, "region_id": new, "observed_at": now}
                 for one in connection.execute(
-                    select(Zone.__table__).where(Zone.vendor_id == vendor, Zone.region_id == old)
-                )
+                    select(metadata.tables["zone"]).where(Zone.vendor_id == vendor, Zone.region_id == old)
+                ).mappings()
             ]
             if zones:
                 connection.execute(insert(Zone), zones)

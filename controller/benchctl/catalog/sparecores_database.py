@@ -114,7 +114,9 @@ def _rows(db: sqlite3.Connection, name: str, file: str) -> Iterator[dict[str, An
         try:
             values = {key: None if row[key] is None else convert(row[key]) for key, convert in read.items()}
         except (ValueError, TypeError) as error:
-            raise UsageError(f"{file} is damaged: its table {name} holds a value that can't be: {error}.", MEND) from error
+            raise UsageError(
+                f"{file} is damaged: its table {name} holds a value that can't be: {error}.", MEND
+            ) from error
         if values.get("vendor_id") not in OWN:
             yield values
 

@@ -76,7 +76,7 @@ def _take_prices(
     for vendor in sorted(shown | by_vendor.keys()):
         book = PriceBook(connection, vendor, now)
         places = Places(connection, vendor, now)
-        for i, some in enumerate(by_vendor[vendor] if vendor in by_vendor else ()):
+        for i, some in enumerate(by_vendor.get(vendor, ())):
             if some:
                 left_out += book.take(some, lists[i].set_aside, places, whole, summary.tally("prices"))
         made += places.made_servers
@@ -106,16 +106,14 @@ def _take_rates(connection: Connection, rates: Sequence[ListedRate], summary: Su
             connection.execute(insert(ExchangeRate), {**named, "usd_per_unit": one.usd_per_unit})
         elif known[key] != one.usd_per_unit:
             tally.changed += 1
-            connection.execute(
-                update(ExchangeRate).filter_by(**named).values(usd_per_unit=one.usd_per_unit)
-            )
+            connection.execute(update(ExchangeRate).filter_by(**named).values(usd_per_unit=one.usd_per_unit))
         else:
             tally.unchanged += 1
         known[key] = one.usd_per_unit
 
 
 def _remember(connection: Connection, deliveries: Sequence[Delivery], now: datetime) -> None:
-    known = {url: sha256 for url, sha256 in connection.execute(select(CatalogSource.url, CatalogSource.sha256)).tuples()}
+    known: dict[str, str] = dict(connection.execute(select(CatalogSource.url, CatalogSource.sha256)).all())
     for origin in (one.origin for one in deliveries if one.origin):
         values = {
             "kind": origin.kind,

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 ALLOCATIONS = ("ONDEMAND", "SPOT", "RESERVED")
 UNITS = ("HOUR", "MONTH", "YEAR")
+"""Units of time that a price may be for."""
 
 VENDOR_ALIASES = {"hetzner": "hcloud"}
 """What people call a vendor, and what it is called in the database."""
@@ -59,11 +60,13 @@ class SetAside:
         where: the file, and its line where it has lines.
         reason: one sentence without the full stop.
         about: vendor and server that it is about, as far as they could be read; their prices are not taken for gone.
+        is_rate: whether it is an exchange rate, and not a price.
     """
 
     where: str
     reason: str
     about: tuple[str, str] | None = None
+    is_rate: bool = False
 
     def __str__(self) -> str:
         return f"{self.where}: {self.reason}"

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "show": ("benchctl.cli.answers", "show", "Everything measured on one server."),
     "top": ("benchctl.cli.answers", "top", "The fastest servers for one model and scenario."),
     "ingest": ("benchctl.cli.ingest", "ingest", "Raw results into the database; twice is once."),
+    "catalog": ("benchctl.cli.catalog", "catalog", "Servers and prices: import, fetch and list them."),
     "models": ("benchctl.cli.models", "models", "The models that can be measured; synthetic weights."),
     "doctor": ("benchctl.cli.doctor", "doctor", "What this machine has and lacks, and how to mend it."),
     "playbook": ("benchctl.cli.playbook", "playbook", "Run a carried playbook with ansible-playbook."),
