@@ -166,9 +166,8 @@ def _adopt_servers(connection: Connection, servers: Sequence[Row], vendors: set[
 
 def _adopt_regions(connection: Connection, regions: Sequence[Row], vendors: set[str], now: datetime) -> None:
     """Give regions that were made by their name the catalogue's identifier."""
-    known = set(
-        connection.execute(select(Region.vendor_id, Region.region_id).where(Region.vendor_id.in_(vendors))).tuples()
-    )
+    places = select(Region.vendor_id, Region.region_id).where(Region.vendor_id.in_(vendors))
+    known = {(vendor, region) for vendor, region in connection.execute(places).all()}
     theirs = {(row["vendor_id"], row["region_id"]) for row in regions}
     for row in regions:
         vendor, new = row["vendor_id"], row["region_id"]
@@ -197,11 +196,8 @@ def _adopt_regions(connection: Connection, regions: Sequence[Row], vendors: set[
 
 def _adopt_zones(connection: Connection, zones: Sequence[Row], vendors: set[str], now: datetime) -> None:
     """Give zones that were made by their name the catalogue's identifier."""
-    known = set(
-        connection.execute(
-            select(Zone.vendor_id, Zone.region_id, Zone.zone_id).where(Zone.vendor_id.in_(vendors))
-        ).tuples()
-    )
+    places = select(Zone.vendor_id, Zone.region_id, Zone.zone_id).where(Zone.vendor_id.in_(vendors))
+    known = {(vendor, region, zone) for vendor, region, zone in connection.execute(places).all()}
     theirs = {(row["vendor_id"], row["region_id"], row["zone_id"]) for row in zones}
     for row in zones:
         vendor, region, new = row["vendor_id"], row["region_id"], row["zone_id"]

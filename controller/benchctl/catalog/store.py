@@ -97,7 +97,7 @@ def _take_prices(
 def _take_rates(connection: Connection, rates: Sequence[ListedRate], summary: Summary) -> None:
     tally = summary.tally("rates")
     columns = (ExchangeRate.currency, ExchangeRate.rate_date, ExchangeRate.source, ExchangeRate.usd_per_unit)
-    known = {(code, day, source): value for code, day, source, value in connection.execute(select(*columns)).tuples()}
+    known = {(code, day, source): value for code, day, source, value in connection.execute(select(*columns)).all()}
     for one in rates:
         key = (one.currency, one.rate_date, one.source)
         named = dict(zip(("currency", "rate_date", "source"), key, strict=True))
