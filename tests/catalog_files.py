@@ -73,18 +73,19 @@ def write_database(
         db.execute("INSERT INTO country VALUES ('US', 'North America', 'ACTIVE', ?)", (at,))
         for vendor in ("aws", "gcp", "hcloud"):
             db.execute(
-                "INSERT INTO vendor (vendor_id, name, country_id, status, observed_at) VALUES (?, ?, 'US', 'ACTIVE', ?)",
+                "INSERT INTO vendor (vendor_id, name, country_id, status, observed_at) "
+                "VALUES (?, ?, 'US', 'ACTIVE', ?)",
                 (vendor, vendor.upper(), at),
             )
         db.executemany(
             "INSERT INTO region (vendor_id, region_id, name, api_reference, display_name, aliases, country_id, status,"
-            f" observed_at) VALUES (?, ?, ?, ?, ?, ?, 'US', 'ACTIVE', '{at}')",
-            [(vendor, region, name, name, shown, aliases) for vendor, region, name, shown, aliases in REGIONS],
+            " observed_at) VALUES (?, ?, ?, ?, ?, ?, 'US', 'ACTIVE', ?)",
+            [(vendor, region, name, name, shown, aliases, at) for vendor, region, name, shown, aliases in REGIONS],
         )
         db.executemany(
             "INSERT INTO zone (vendor_id, region_id, zone_id, name, api_reference, display_name, status, observed_at)"
-            f" VALUES (?, ?, ?, ?, ?, ?, 'ACTIVE', '{at}')",
-            [(vendor, region, zone, name, name, name) for vendor, region, zone, name in ZONES],
+            " VALUES (?, ?, ?, ?, ?, ?, 'ACTIVE', ?)",
+            [(vendor, region, zone, name, name, name, at) for vendor, region, zone, name in ZONES],
         )
         for kind in kinds:
             _insert(db, "server", _server(kind, at))
@@ -111,7 +112,7 @@ def _server(kind: Kind, at: str) -> dict[str, Any]:
 
 def _insert(db: sqlite3.Connection, table: str, values: dict[str, Any]) -> None:
     marks = ", ".join("?" * len(values))
-    db.execute(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})", tuple(values.values()))
+    db.execute(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})", tuple(values.values()))  # noqa: S608
 
 
 @dataclass(frozen=True)

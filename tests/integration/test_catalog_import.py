@@ -10,7 +10,6 @@ from benchctl.catalog.files import read_file
 from benchctl.catalog.store import take_in
 from benchctl.catalog.values import Delivery, ListedPrice, PriceList
 from benchctl.db.engine import reading
-from benchctl.db.records import record
 from benchctl.db.schema import (
     BenchmarkScore,
     CatalogSource,
@@ -409,7 +408,7 @@ def test_prices_of_a_spare_cores_database(engine: Engine, tmp_path: Path) -> Non
 
 
 def test_a_price_for_other_gpus_is_left_out(engine: Engine, tmp_path: Path) -> None:
-    """An N1 with a T4 has the name of the N1: a feed that says how many GPUs its price contains fits only its server."""
+    """An N1 with a T4 has the name of the N1: a price that says how many GPUs it contains fits only its server."""
     take(engine, write_database(tmp_path / "a.db"))
     feed = [
         ListedPrice("gcp", name, "us-central1", "", "ONDEMAND", 3.0, "USD", "HOUR", "feed", DAY, None, gpu_count=1)

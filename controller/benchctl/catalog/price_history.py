@@ -250,6 +250,7 @@ class PriceBook:
                     server.memory_amount / _MIB_PER_GIB,
                     server.gpu_count,
                     gpu_memory,
+                    identity(one.source),
                 )
             )
         return found

@@ -189,7 +189,7 @@ def prices(session: Session, wanted: Wanted) -> Listing:
         price = Price.price * case(*((Price.currency == code, factor) for code, factor in into.items()))
         currency = literal(wanted.currency)
         notes += _unconverted(session, terms_before, into)
-        listed = session.scalars(_priced(select(Price.currency.distinct())).where(*terms))
+        listed = session.scalars(_priced(select(Price.currency)).where(*terms).distinct())
         used = [
             rates[code]
             for code in sorted({wanted.currency, *_others(listed, wanted.currency)} - {USD})

@@ -76,6 +76,14 @@ def test_a_deep_discount_of_spot_is_no_missing_gpu() -> None:
     assert of(spot, replace(A2, price=0.739), *CPUS, *cpus) == (GPU_PRICED_LIKE_CPU,)
 
 
+def test_spot_of_a_source_that_leaves_the_gpu_out() -> None:
+    """What a source lists as spot is doubted where its on-demand price is; that of another source is not."""
+    spot = replace(A2, allocation="SPOT", price=0.6, source="theirs")
+    wrong, right = replace(A2, price=0.739, source="theirs"), replace(A2, source="another")
+    assert of(spot, wrong, right, *CPUS) == (GPU_PRICED_LIKE_CPU,)
+    assert of(replace(spot, source="another"), wrong, right, *CPUS) == ()
+
+
 def test_nothing_is_said_without_something_to_compare_with() -> None:
     """A GPU server priced in euros where nothing else is, or of unknown size, is not judged."""
     assert of(replace(A2, price=0.7, currency="EUR")) == ()

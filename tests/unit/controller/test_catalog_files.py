@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("pack", [None, lzma.compress, bz2.compress, gzip.compress])
 def test_packed_or_not_and_whatever_its_name(tmp_path: Path, pack: Callable[[bytes], bytes] | None) -> None:
-    """A database is read as SQLite file and as SQL text, prices and rates as CSV, packed with xz, bz2, gzip or plain."""
+    """A database is read as SQLite file or SQL text, prices and rates as CSV, packed with xz, bz2, gzip or plain."""
     database = write_database(tmp_path / "a.db")
     with closing(sqlite3.connect(database)) as db:
         dump = "\n".join(db.iterdump())
@@ -128,7 +128,7 @@ def test_a_damaged_database(tmp_path: Path) -> None:
     content = bytearray(file.read_bytes())
     content[4096 : 4096 * 4] = b"\xaa" * 4096 * 3
     file.write_bytes(content)
-    with pytest.raises(UsageError, match="damaged|malformed"):
+    with pytest.raises(UsageError, match=r"damaged|malformed"):
         read_file(file)
 
 
