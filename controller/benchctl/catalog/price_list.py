@@ -12,8 +12,6 @@ from sys import intern
 from typing import TYPE_CHECKING
 
 from benchctl.catalog.values import (
-    ALLOCATIONS,
-    UNITS,
     VENDOR_ALIASES,
     ListedPrice,
     ListedRate,
@@ -21,6 +19,7 @@ from benchctl.catalog.values import (
     RateList,
     SetAside,
 )
+from benchctl.db.prices import ALLOCATIONS, HOURS
 from benchctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -142,8 +141,8 @@ def _price(values: Mapping[str, str]) -> ListedPrice:
     if allocation not in ALLOCATIONS:
         raise _UnreadableError(f"'{values['allocation']}' is not an allocation ({', '.join(ALLOCATIONS)})")
     unit = values["unit"].strip().upper()
-    if unit not in UNITS:
-        raise _UnreadableError(f"'{values['unit']}' is not a unit of time ({', '.join(UNITS)})")
+    if unit not in HOURS:
+        raise _UnreadableError(f"'{values['unit']}' is not a unit of time ({', '.join(HOURS)})")
     currency = values["currency"].strip().upper()
     if not currency:
         raise _UnreadableError("it has no currency")

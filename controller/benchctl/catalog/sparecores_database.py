@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Boolean, Date, DateTime, Float, Integer
 
-from benchctl.catalog.values import ALLOCATIONS, UNITS, ListedPrice, SetAside, Snapshot
+from benchctl.catalog.values import ListedPrice, SetAside, Snapshot
 from benchctl.db.columns import CanonicalJson, Utc
 from benchctl.db.hosts import OWN
+from benchctl.db.prices import ALLOCATIONS, HOURS
 from benchctl.db.schema import Country, Region, Server, Vendor, Zone
 from benchctl.errors import UsageError
 
@@ -158,7 +159,7 @@ def _price(row: Mapping[str, Any]) -> ListedPrice:
     price, allocation, unit = float(row["price"]), str(row["allocation"]), str(row["unit"])
     if not 0 < price < float("inf"):
         raise ValueError(f"the price {price} is not a number above 0")
-    if allocation not in ALLOCATIONS or unit not in UNITS:
+    if allocation not in ALLOCATIONS or unit not in HOURS:
         raise ValueError(f"nobody knows a price {allocation} per {unit}")
     return ListedPrice(
         vendor_id=str(row["vendor_id"]),

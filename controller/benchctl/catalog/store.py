@@ -11,7 +11,7 @@ from benchctl.catalog.places import Places
 from benchctl.catalog.price_history import PriceBook
 from benchctl.catalog.server_types import take_snapshot
 from benchctl.catalog.values import PriceList, RateList, Snapshot, Summary
-from benchctl.db.engine import writing
+from benchctl.db.engine import reading, writing
 from benchctl.db.schema import CatalogSource, ExchangeRate
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ def take_in(engine: Engine, deliveries: Sequence[Delivery], now: datetime, *, wh
 
 def knows(engine: Engine, url: str, sha256: str) -> bool:
     """Whether just this was taken in from ``url`` the last time."""
-    with engine.connect() as connection:
-        return connection.execute(select(CatalogSource.sha256).filter_by(url=url)).scalar() == sha256
+    with reading(engine) as session:
+        return session.scalar(select(CatalogSource.sha256).filter_by(url=url)) == sha256
 
 
 def _take_prices(

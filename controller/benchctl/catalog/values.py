@@ -9,10 +9,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date, datetime
 
-ALLOCATIONS = ("ONDEMAND", "SPOT", "RESERVED")
-UNITS = ("HOUR", "MONTH", "YEAR")
-"""Units of time that a price may be for."""
-
 VENDOR_ALIASES = {"hetzner": "hcloud"}
 """What people call a vendor, and what it is called in the database."""
 
@@ -26,10 +22,10 @@ class ListedPrice:
         server: how the vendor's API calls the server type, or Spare Cores' identifier of it.
         region: identifier, API name, name or alias of a region; empty where the source names none.
         zone: identifier or API name of a zone; empty for any.
-        allocation: one of :data:`ALLOCATIONS`.
+        allocation: one of :data:`benchctl.db.prices.ALLOCATIONS`.
         price: of one unit.
         currency: ISO 4217 code, or what stands in its place.
-        unit: one of :data:`UNITS`.
+        unit: one of :data:`benchctl.db.prices.HOURS`.
         source: where it was read.
         source_date: the day of which the source says that it is the price.
         licence: of the source.

@@ -141,7 +141,9 @@ def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(
         (
             click.option("--vendor", metavar="VENDOR", help="This vendor alone."),
-            click.option("--server", metavar="GLOB", help="Server types of this name; * and ? stand for anything."),
+            click.option(
+                "--server", metavar="[VENDOR/]GLOB", help="Server types of this name; * and ? stand for anything."
+            ),
             click.option(
                 "--gpu",
                 metavar="[MODEL]",

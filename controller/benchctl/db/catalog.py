@@ -33,7 +33,7 @@ class Wanted:
 
     Attributes:
         vendor: identifier of the vendor.
-        server: name of a server type with ``*`` and ``?``.
+        server: name of a server type with ``*`` and ``?``; its vendor and a slash may stand before it.
         gpu: a GPU model, or :data:`ANY_GPU`.
         min_gpu_memory_gib: memory of all GPUs together.
         min_memory_gib: memory.
@@ -358,6 +358,9 @@ def _checked(session: Session, wanted: Wanted) -> Wanted:
     Raises:
         UsageError: a vendor or region that it does not have.
     """
+    if wanted.server and "/" in wanted.server and not wanted.vendor:
+        vendor, _, server = wanted.server.partition("/")
+        wanted = replace(wanted, vendor=vendor, server=server)
     if wanted.vendor:
         vendor = VENDOR_ALIASES.get(wanted.vendor.lower(), wanted.vendor.lower())
         known = list(session.scalars(select(Vendor.vendor_id)))
