@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import tarfile
 import time
 from collections import Counter
 from contextlib import closing
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+import corpus
 import pytest
 from benchctl.catalog.files import read_file
 from benchctl.catalog.store import take_in
@@ -23,17 +22,12 @@ from sqlalchemy import func, select
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from benchctl.catalog.values import Summary
     from sqlalchemy import Engine
 
-CORPUS = Path(os.environ.get("BENCHCTL_TEST_CORPUS") or Path(__file__).resolve().parents[3] / "shared" / "corpus")
-DATABASE, PRICES = CORPUS / "sc-data-priceless-2025-04-28.db.xz", CORPUS / "prices.csv.xz"
-
-pytestmark = pytest.mark.skipif(
-    not (DATABASE.is_file() and PRICES.is_file()),
-    reason=f"no corpus in {CORPUS} (BENCHCTL_TEST_CORPUS names its folder)",
-)
+pytestmark = pytest.mark.skipif(bool(corpus.MISSING), reason=corpus.MISSING)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +35,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Engine,
     """The corpus in an SQLite database, what the import said, and how long it took."""
     engine = open_database(f"sqlite:///{tmp_path_factory.mktemp('corpus') / 'test.db'}")
     began = time.process_time()
-    summary = take_in(engine, [read_file(DATABASE), read_file(PRICES)], datetime(2026, 1, 1, tzinfo=UTC))
+    summary = take_in(engine, [read_file(corpus.CATALOGUE), read_file(corpus.PRICES)], datetime(2026, 1, 1, tzinfo=UTC))
     yield engine, summary, time.process_time() - began
     engine.dispose()
 
@@ -133,11 +127,8 @@ def test_offers_are_quick(imported: tuple[Engine, Summary, float]) -> None:
 def test_the_query_that_people_run(imported: tuple[Engine, Summary, float]) -> None:
     """Speed for the money, by a query written for Spare Cores' database, with phi-4's real speeds."""
     engine, _, _ = imported
-    raw = CORPUS / "inspector-2025-04-30.tar.xz"
-    if not raw.is_file():
-        pytest.skip(f"no raw results in {CORPUS}")
-    query = (CORPUS / "queries.sql").read_text().rpartition("-- (3)")[2].partition("\n")[2]
-    with closing(sqlite3.connect(engine.url.database or "")) as db, tarfile.open(raw) as packed:
+    query = corpus.QUERIES.read_text().rpartition("-- (3)")[2].partition("\n")[2]
+    with closing(sqlite3.connect(engine.url.database or "")) as db, tarfile.open(corpus.RUNS) as packed:
         ids = {
             (vendor, name): server
             for vendor, name, server in db.execute("SELECT vendor_id, api_reference, server_id FROM server")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from benchctl.cli.reading import reading_session
 from benchctl.cli.render import Column, Output, emit, number, output_options
 
 if TYPE_CHECKING:
@@ -221,7 +222,6 @@ def list_(
     They are shown as they are listed, unless --currency converts them; the rate is then part of the answer.
     """
     from benchctl.db import catalog as questions
-    from benchctl.db.engine import open_database, reading
 
     output = Output(as_json, as_csv, query)
     given = {
@@ -247,13 +247,9 @@ def list_(
         limit=(limit or None) if limit is not None else None if output.for_machines else SHOWN_BY_DEFAULT,
     )
     ask: Callable[[Any, Wanted], Listing] = getattr(questions, what)
-    engine = open_database(home.database_url, create=False)
-    try:
-        with reading(engine) as session:
-            listing = ask(session, wanted)
-            empty = EMPTY if questions.is_empty(session) else f"No {what[:-1]} matches."
-    finally:
-        engine.dispose()
+    with reading_session(home) as session:
+        listing = ask(session, wanted)
+        empty = EMPTY if questions.is_empty(session) else f"No {what[:-1]} matches."
     notes = list(listing.notes)
     if listing.total > len(listing.rows):
         notes.insert(0, f"{len(listing.rows)} of {listing.total} {what} (--limit 0 shows all).")

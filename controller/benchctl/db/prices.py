@@ -7,7 +7,7 @@ table ``exchange_rate``, which the offer carries; where there is none, the serve
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, case, func, or_, select
@@ -109,11 +109,13 @@ class Offers:
         by_server: by (vendor_id, server_id).
         rates: the exchange rates that were used.
         notes: sentences that belong to every answer with these prices.
+        foreign: of servers that have no offer because of their currency: the cheapest one as it is listed.
     """
 
     by_server: Mapping[tuple[str, str], Offer]
     rates: tuple[Rate, ...] = ()
     notes: tuple[str, ...] = ()
+    foreign: Mapping[tuple[str, str], Offer] = field(default_factory=dict)
 
 
 def offers(session: Session, terms: Terms) -> Offers:
@@ -129,25 +131,33 @@ def offers(session: Session, terms: Terms) -> Offers:
     # without a currency asked for, nothing is converted: prices in others are left out, and a note says so
     convert = factors(into, rates) if terms.currency else {into: 1.0}
     best: dict[tuple[str, str], Offer] = {}
+    foreign: dict[tuple[str, str], Offer] = {}
     doubtful: set[tuple[str, str]] = set()
-    foreign: dict[tuple[str, str], str] = {}
     for vendor, server, currency, price, region_id, region, zone, source, source_date, flags in _cheapest(
         session, terms
     ):
         key = (vendor, server)
         if flags and not terms.flagged:
             doubtful.add(key)
-        elif currency not in convert:
-            foreign[key] = currency
-        elif key not in best or price * convert[currency] < best[key].price_per_hour:
-            best[key] = Offer(
-                vendor, server, price * convert[currency], into, terms.allocation, region_id, region, zone, source,
-                source_date, tuple(flags), price, currency,
-            )  # fmt: skip
+            continue
+        factor = convert.get(currency)
+        found = Offer(
+            vendor, server, price * (factor or 1.0), into if factor else currency, terms.allocation, region_id, region,
+            zone, source, source_date, tuple(flags), price, currency,
+        )  # fmt: skip
+        kept = best if factor else foreign
+        # amounts are compared within one currency alone: of two foreign ones the first in the alphabet stays
+        if key not in kept or _order(found) < _order(kept[key]):
+            kept[key] = found
+    foreign = {key: one for key, one in foreign.items() if key not in best}
     # both rates of a conversion between two foreign currencies
     used = {code for one in best.values() if one.listed_currency != into for code in (one.listed_currency, into)}
     shown = tuple(rates[code] for code in sorted(used - {USD}))
-    return Offers(best, shown, tuple(_notes(terms, into, best, doubtful, foreign, shown)))
+    return Offers(best, shown, tuple(_notes(terms, into, best, doubtful, foreign, shown)), foreign)
+
+
+def _order(offer: Offer) -> tuple[str, float]:
+    return offer.currency, offer.price_per_hour
 
 
 def regions_meant(session: Session, name: str) -> list[tuple[str, str]]:
@@ -227,13 +237,13 @@ def _notes(
     into: str,
     best: Mapping[tuple[str, str], Offer],
     flagged: Iterable[tuple[str, str]],
-    foreign: Mapping[tuple[str, str], str],
+    foreign: Mapping[tuple[str, str], Offer],
     rates: Iterable[Rate],
 ) -> Iterable[str]:
     hidden = sum(1 for key in flagged if key not in best)
     if hidden:
         yield f"{hidden} servers have only prices that the import found doubtful, and are left unpriced (--flagged)."
-    other = Counter(currency for key, currency in foreign.items() if key not in best)
+    other = Counter(one.currency for one in foreign.values())
     for currency, count in sorted(other.items()):
         mend = f"--currency {into} converts them" if not terms.currency else "no rate for it is known"
         yield f"{count} servers are priced in {currency} only, and are left unpriced here ({mend})."
