@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "costs": ("benchctl.cli.costs", "costs", "What measuring cost, and where the hours went."),
     "ingest": ("benchctl.cli.ingest", "ingest", "Raw results into the database; twice is once."),
     "import": ("benchctl.cli.ingest", "import_group", "Results of others into the database: spare-cores."),
+    "catalog": ("benchctl.cli.catalog", "catalog", "Servers and prices: import, fetch and list them."),
     "models": ("benchctl.cli.models", "models", "The models that can be measured; synthetic weights."),
     "doctor": ("benchctl.cli.doctor", "doctor", "What this machine has and lacks, and how to mend it."),
     "playbook": ("benchctl.cli.playbook", "playbook", "Run a carried playbook with ansible-playbook."),
