@@ -173,7 +173,9 @@ class CatalogSource(Base):
     __tablename__ = "catalog_source"
 
     url: Mapped[str] = mapped_column(primary_key=True, doc="address, or absolute path of a file")
-    kind: Mapped[str] = mapped_column(doc="``database``, ``prices`` or ``rates``")
+    kind: Mapped[str] = mapped_column(
+        doc="``database``, ``prices``, ``rates``, or ``results`` for an archive of raw runs"
+    )
     etag: Mapped[str | None] = mapped_column(doc="the server's mark of this version")
     sha256: Mapped[str] = mapped_column(doc="checksum of what was read, hex")
     size_bytes: Mapped[int] = mapped_column(BigInteger, doc="size of what was read")

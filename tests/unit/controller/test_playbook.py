@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +15,7 @@ from benchctl.errors import PlaybookError
 from benchctl.playbook import AnsiblePlaybook, ansible_environment, require_ansible
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 LOCALHOST = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
 
@@ -130,6 +133,17 @@ def test_what_is_written_is_its_owners_alone_and_does_not_pile_up(tmp_path: Path
     assert (tmp_path / "runs" / "again").stat().st_mode & 0o077 == 0
 
 
+@pytest.fixture
+def no_strays(tmp_path: Path) -> Iterator[None]:
+    """A task that hangs outlives the Ansible that is killed; not this test."""
+    yield
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and str(tmp_path).encode() in (entry / "environ").read_bytes():
+                os.kill(int(entry.name), signal.SIGKILL)
+
+
+@pytest.mark.usefixtures("no_strays")
 def test_a_run_can_be_cancelled(tmp_path: Path, content: Path) -> None:
     """A run that hangs ends within two seconds of the wish, and says that it was cancelled."""
     write(content, "hang", {"ansible.builtin.command": "sleep 300"})
