@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "status": ("benchctl.cli.status", "status", "Sweeps and their jobs, and what runs now."),
     "show": ("benchctl.cli.answers", "show", "Everything measured on one server."),
     "top": ("benchctl.cli.answers", "top", "The fastest servers for one model and scenario."),
+    "sql": ("benchctl.cli.sql", "sql", "Ask the database in SQL: one statement that reads."),
     "ingest": ("benchctl.cli.ingest", "ingest", "Raw results into the database; twice is once."),
     "models": ("benchctl.cli.models", "models", "The models that can be measured; synthetic weights."),
     "doctor": ("benchctl.cli.doctor", "doctor", "What this machine has and lacks, and how to mend it."),

@@ -125,6 +125,11 @@ def shown(url: URL) -> str:
     return str(_sqlite_path(url) or "in memory")
 
 
+def sqlite_file(engine: Engine) -> Path | None:
+    """The file of an SQLite database; nothing for one in memory, which stands for a file that is missing."""
+    return _sqlite_path(engine.url)
+
+
 def _parsed(url: str) -> URL:
     try:
         parsed = make_url(url)
