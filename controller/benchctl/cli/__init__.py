@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "top": ("benchctl.cli.answers", "top", "The fastest servers for one model and scenario."),
     "sql": ("benchctl.cli.sql", "sql", "Ask the database in SQL: one statement that reads."),
     "ingest": ("benchctl.cli.ingest", "ingest", "Raw results into the database; twice is once."),
+    "import": ("benchctl.cli.ingest", "import_group", "Results of others into the database: spare-cores."),
     "models": ("benchctl.cli.models", "models", "The models that can be measured; synthetic weights."),
     "doctor": ("benchctl.cli.doctor", "doctor", "What this machine has and lacks, and how to mend it."),
     "playbook": ("benchctl.cli.playbook", "playbook", "Run a carried playbook with ansible-playbook."),

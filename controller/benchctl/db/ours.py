@@ -224,7 +224,7 @@ class Measurement(Base):
     vendor_id: Mapped[str] = mapped_column(doc="the vendor")
     server_id: Mapped[str] = mapped_column(doc="the server type, or the machine")
 
-    outcome: Mapped[str] = mapped_column(index=True, doc="``ok``, ``below_threshold``, ``predicted_skip``, ...")
+    outcome: Mapped[str] = mapped_column(doc="``ok``, ``below_threshold``, ``predicted_skip``, ...")
     reason: Mapped[str] = mapped_column(default="", doc="why, in one sentence; empty for an unremarkable ``ok``")
     noisy: Mapped[list[str]] = mapped_column(CanonicalJson, default=list, doc="limits of noise that were broken")
     attempt: Mapped[int] = mapped_column(default=1, doc="the try that counts")

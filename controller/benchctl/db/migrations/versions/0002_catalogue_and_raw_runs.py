@@ -111,6 +111,7 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("exit_code", sa.Integer(), nullable=True))
 
     with op.batch_alter_table("measurement", schema=None) as batch_op:
+        batch_op.drop_index("ix_measurement_outcome")
         batch_op.add_column(sa.Column("raw_offset", sa.BigInteger(), nullable=True))
 
     with op.batch_alter_table("sweep", schema=None) as batch_op:
