@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "show": ("benchctl.cli.answers", "show", "Everything measured on one server."),
     "top": ("benchctl.cli.answers", "top", "The fastest servers for one model and scenario."),
     "sql": ("benchctl.cli.sql", "sql", "Ask the database in SQL: one statement that reads."),
+    "export": ("benchctl.cli.export", "export", "A data set ready to publish: SQLite, Parquet or CSV."),
     "ingest": ("benchctl.cli.ingest", "ingest", "Raw results into the database; twice is once."),
     "import": ("benchctl.cli.ingest", "import_group", "Results of others into the database: spare-cores."),
     "models": ("benchctl.cli.models", "models", "The models that can be measured; synthetic weights."),

@@ -188,7 +188,8 @@ def _sqlite_engine(url: URL, create: bool) -> Engine:
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_SECONDS * 1000}")
         connection.execute("PRAGMA foreign_keys = ON")
         if not read_only:
-            connection.execute("PRAGMA journal_mode = WAL")
+            if create:  # who only answers leaves the file as it is, to the last byte: it may be a published one
+                connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             # an import writes its indexes all over the file: with the 2 MiB of the default every batch pays for it
             connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
