@@ -21,11 +21,11 @@ from benchctl.db.engine import reading, writing
 from benchctl.db.schema import CatalogSource, Job, RawRun
 from benchctl.errors import UsageError
 from benchctl.prepared import Prepared, prepare, prepared_aside
-from benchctl.rawfiles import Damage, RunFiles, runs_in
+from benchctl.rawfiles import ArchiveError, Damage, RunFiles, run_files, runs_in
 from benchctl.results import read_run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy import Engine
 
@@ -74,13 +74,16 @@ class Ingest:
         damage: what is wrong with an archive as such.
     """
 
-    def __init__(self, engine: Engine, path: Path, *, again: bool = False) -> None:
+    def __init__(
+        self, engine: Engine, path: Path, *, again: bool = False, folders: Sequence[Path] | None = None
+    ) -> None:
         """Look for the runs; nothing is written yet.
 
         Args:
             engine: the database.
             path: the folder of a run, of a sweep, a lake, or an archive.
             again: read also what has not changed.
+            folders: the very runs to read, instead of looking for them at ``path``.
 
         Raises:
             UsageError: there is nothing to ingest.
@@ -89,7 +92,10 @@ class Ingest:
         self.damage: list[Damage] = []
         self._runs: list[RunFiles] | None = None
         self.total: int | None = None
-        if path.is_dir() or not path.exists():
+        if folders is not None:
+            self._runs = [run_files(folder) for folder in folders]
+            self.total = len(self._runs)
+        elif path.is_dir() or not path.exists():
             self._runs = list(runs_in(path))
             self.total = len(self._runs)
             if not self._runs:
@@ -128,15 +134,19 @@ class Ingest:
     def _each(self, runs: Iterator[RunFiles]) -> Iterator[IngestSummary]:
         known = {} if self._again else _known(self._engine)
         new: list[RunFiles] = []
-        for one in runs:
-            row = known.get((one.origin, one.path))
-            if row is not None and row.fingerprint == one.fingerprint:
-                yield self._summary(one.origin, one.path, row)
-                continue
-            new.append(one)
-            if self._runs is None and len(new) == BATCH_RUNS:  # an archive's content is in memory
-                yield from write(self._engine, [prepare(read_run(one)) for one in new])
-                new.clear()
+        broken: ArchiveError | None = None
+        try:
+            for one in runs:
+                row = known.get((one.origin, one.path))
+                if row is not None and row.fingerprint == one.fingerprint:
+                    yield self._summary(one.origin, one.path, row)
+                    continue
+                new.append(one)
+                if self._runs is None and len(new) == BATCH_RUNS:  # an archive's content is in memory
+                    yield from write(self._engine, [prepare(read_run(one)) for one in new])
+                    new.clear()
+        except ArchiveError as error:
+            broken = error  # what came before is taken in first
         # what is read becomes long-lived at once: looking for garbage in it is a fifth of the time
         gc.freeze()
         try:
@@ -144,6 +154,8 @@ class Ingest:
                 yield from write(self._engine, batch)
         finally:
             gc.unfreeze()
+        if broken is not None:
+            raise broken
 
     def _prepared(self, runs: list[RunFiles]) -> Iterator[list[Prepared]]:
         batches = [runs[first : first + BATCH_RUNS] for first in range(0, len(runs), BATCH_RUNS)]
@@ -226,10 +238,18 @@ def write(engine: Engine, runs: list[Prepared]) -> list[IngestSummary]:
     ]
 
 
-def origins(engine: Engine) -> list[Path]:
-    """The folders and archives that runs were taken in from."""
+def known_places(engine: Engine) -> tuple[list[Path], list[Path]]:
+    """Where runs were taken in from: the folders of runs, and archives."""
+    folders: list[Path] = []
+    archives: set[Path] = set()
     with reading(engine) as session:
-        return [Path(one) for one in session.scalars(select(RawRun.origin).distinct().order_by(RawRun.origin))]
+        known = set(session.scalars(select(CatalogSource.url).where(CatalogSource.kind == ARCHIVE)))
+        for origin, path in session.execute(select(RawRun.origin, RawRun.path).order_by(RawRun.origin, RawRun.path)):
+            if origin in known or Path(origin).is_file():
+                archives.add(Path(origin))
+            else:
+                folders.append(Path(origin) / path)
+    return folders, sorted(archives)
 
 
 @dataclass(frozen=True)

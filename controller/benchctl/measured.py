@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llama_bench_core.rows import RowError
@@ -17,7 +18,6 @@ from benchctl.rawfiles import Damage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 LARGEST_INTEGER = 2**63 - 1
 """The largest whole number of SQLite and of PostgreSQL's ``bigint``."""
@@ -80,13 +80,13 @@ class Measured(NamedTuple):
 class Lines:
     """Takes the lines of a run's files that can't be read."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: str) -> None:
         self._folder = folder
         self.damage: list[Damage] = []
 
     def set_aside(self, file: str, line: int | None, reason: str) -> None:
         """Note that a line, or a whole file, can't be read."""
-        self.damage.append(Damage(self._folder / file, line, reason))
+        self.damage.append(Damage(Path(self._folder, file), line, reason))
 
     def failed(self, file: str, line: int | None, error: BaseException) -> None:
         """The same, with what :data:`BAD_LINE` was raised for it."""

@@ -222,9 +222,7 @@ _NO_FIGURES = ("[]", None, None, None, None, None)
 
 def _figures(tokens: int, times: tuple[int, ...]) -> tuple[Any, ...]:
     """``samples_ns`` as text, and the figures of :func:`benchctl.stats.speed`."""
-    speed = stats.speed(tokens, times)
-    assert speed is not None  # noqa: S101 - there are samples
-    return f"[{', '.join(map(str, times))}]", speed.mean, speed.median, speed.stddev, speed.ci_low, speed.ci_high
+    return (f"[{', '.join(map(str, times))}]", *stats.figures(tokens, times))
 
 
 def _of_journal(one: Measured, driver: str | None, image: str | None) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ never stops the rest.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +94,7 @@ def read_run(where: Path | RunFiles) -> Run:
         where: the folder of its raw files, or the files themselves.
     """
     files = run_files(where) if isinstance(where, Path) else where
-    lines = Lines(files.folder)
+    lines = Lines(f"{files.origin}/{files.path}")
     meta = _meta(_content(files, META, lines), lines)
     journal_text = _content(files, JOURNAL, lines)
     if journal_text is not None or meta.benchctl:
@@ -140,7 +140,7 @@ def _ours(files: RunFiles, meta: RunMeta, journal_text: bytes, lines: Lines) -> 
         vendor=vendor,
         server=server,
         meta=meta,
-        facts={**session.get("host", {}), **facts},
+        facts=_facts({**session.get("host", {}), **facts}, lines),
         suite=_text(ours.get("suite")) or _text(session.get("suite")) or None,
         status=end["status"] if end else "running",
         message=clean(end.get("message")) if end else "",
@@ -370,20 +370,17 @@ def _meta(content: bytes | None, lines: Lines) -> RunMeta:
     found = _object(content, META, lines)
     if found is None:
         return RunMeta()
-    known = {item.name for item in fields(RunMeta)}
-    values = {key: value for key, value in found.items() if key in known and value is not None}
+    values = {key: value for key, value in found.items() if key in _META_KINDS and value is not None}
     for key, kind in _META_KINDS.items():
-        if key in values and not isinstance(values[key], kind):
+        if key in values and (not isinstance(values[key], kind) or isinstance(values[key], bool)):
             lines.set_aside(META, None, f"its '{key}' is not what it should be: {clean(values.pop(key))[:80]!r}")
     if abs(values.get("exit_code", 0)) > 2**31 - 1:
         lines.set_aside(META, None, f"its 'exit_code' is none: {values.pop('exit_code')}")
     ours = values.get("benchctl", {})
-    for key, number in (("price_usd_per_hour", float), ("replica", int)):
-        try:
-            if not abs(number(ours.get(key) or 0)) < 2**31:
-                raise ValueError(key)
-        except (ValueError, TypeError, OverflowError):
-            lines.set_aside(META, None, f"its '{key}' is no number: {ours.pop(key)!r}")
+    for key in ("price_usd_per_hour", "replica"):
+        number = ours.get(key)
+        if number is not None and not (_number(number) is not None and 0 <= number < 2**31):
+            lines.set_aside(META, None, f"its '{key}' is no number: {clean(ours.pop(key))[:80]!r}")
     for key in ("start", "end"):
         try:
             parse_time(values.get(key))
@@ -418,6 +415,34 @@ def _object(content: bytes | None, file: str, lines: Lines) -> dict[str, Any] | 
         lines.set_aside(file, None, "it is no JSON object")
         return None
     return found
+
+
+_FACT_TEXTS = ("cpu_model", "architecture", "hypervisor", "machine")
+_FACT_NUMBERS = ("logical_cpus", "physical_cores", "memory_bytes", "clock_mhz", "clock_max_mhz")
+
+
+def _facts(found: Mapping[str, Any], lines: Lines) -> dict[str, Any]:
+    """Facts of a machine, less those that are not what they should be."""
+    facts = dict(found)
+    for key in (*_FACT_TEXTS, *_FACT_NUMBERS):
+        value = facts.get(key)
+        fits = isinstance(value, str) if key in _FACT_TEXTS else 0 <= (_number(value) or 0.0) < 2**53
+        if value is not None and not (fits and (key in _FACT_TEXTS or _number(value) is not None)):
+            lines.set_aside(FACTS, None, f"its '{key}' is not what it should be: {clean(facts.pop(key))[:80]!r}")
+    gpus = facts.get("gpus")
+    if gpus is not None:
+        facts["gpus"] = [one for one in gpus if _is_gpu(one)] if isinstance(gpus, list) else []
+        if facts["gpus"] != gpus:
+            lines.set_aside(FACTS, None, "its 'gpus' are not what they should be")
+    for key in ("logical_cpus", "physical_cores"):
+        if facts.get(key) is not None and _small(facts[key]) is None:
+            lines.set_aside(FACTS, None, f"its '{key}' is not what it should be: {facts.pop(key)}")
+    return facts
+
+
+def _is_gpu(value: Any) -> bool:
+    memory = value.get("memory_bytes") if isinstance(value, dict) else None
+    return isinstance(value, dict) and (memory is None or (whole(memory) is not None and memory < 2**53))
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -455,7 +480,9 @@ def _row_file(row: Mapping[str, Any]) -> str:
 
 def _names_in(files: RunFiles) -> tuple[str, str]:
     """Vendor and server, as the path calls them."""
-    parts = [clean(part)[:LONGEST_NAME] for part in files.parts]
+    parts = [clean(part)[:LONGEST_NAME] for part in files.path.split("/")]
+    if len(parts) < 3:
+        parts = [clean(part)[:LONGEST_NAME] for part in files.parts]
     return (parts[-3] if len(parts) > 2 else "unknown", parts[-2] if len(parts) > 1 else "unknown")
 
 

@@ -43,7 +43,7 @@ SMALLEST_FIRST = (
 
 _LOG_LINE = re.compile(
     rb"^(\d{4}-\d\d-\d\d) (\d\d):(\d\d):(\d\d),(\d\d\d) - [A-Z]+ - "
-    rb"(?:Benchmarking (prompt|text) \w+ with (\d{1,9}) tokens|(?!Downloaded|Downloading model)([^\n]*))",
+    rb"(?:Benchmarking (prompt|text) \w+ with ([1-9]\d{0,8}) tokens|(?!Downloaded|Downloading model)([^\n]*))",
     re.MULTILINE,
 )
 _SKIPPING = re.compile(rb"Skipping (prompt|text) \w+ benchmarks with (\d{1,9})\+ tokens (.*?)\.?$")
@@ -110,7 +110,7 @@ def read(
     Returns:
         How each scenario ended, and the seconds by cause; none where start or end is unknown.
     """
-    log = read_log(stderr)
+    log = read_log(stderr, lines)
     rows = dict(_rows(stdout, log, lines))
     measured = list(rows.values())
     measured += _without_row(log, rows, stderr)
@@ -140,14 +140,17 @@ def _fast(line: bytes, number: int, offset: int, log: Log) -> Measured | None:
         fields = orjson.loads(line)
         prompt, generated, times = fields["n_prompt"], fields["n_gen"], fields["samples_ns"]
         layers, backends, file = fields["n_gpu_layers"], fields["backends"], fields["model_filename"]
-        if not (prompt.__class__ is generated.__class__ is layers.__class__ is int and file.__class__ is str):
+        gpus, commit, at = fields["gpu_info"], fields["build_commit"], fields["test_time"]
+        if not (prompt.__class__ is generated.__class__ is layers.__class__ is int):
             return None
-        if (prompt > 0) == (generated > 0) or not times:
+        if not (file.__class__ is backends.__class__ is gpus.__class__ is commit.__class__ is at.__class__ is str):
+            return None
+        if min(prompt, generated) != 0 or not prompt + generated or not times:
             return None
         if {one.__class__ for one in times} != {int} or min(times) <= 0:
             return None
         return _measured(
-            fields, "pp" if prompt else "tg", prompt + generated, tuple(times), layers, backends, fields["gpu_info"],
+            fields, "pp" if prompt else "tg", prompt + generated, tuple(times), layers, backends, gpus,
             number, offset, log,
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError):
@@ -262,9 +265,12 @@ def short_name(file: str) -> str:
 # ── the log ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def read_log(text: bytes) -> Log:
+def read_log(text: bytes, lines: Lines) -> Log:
     """Follow the log from line to line; a line that is not the program's own is passed over."""
-    reader = _LogReader()
+    log = Log()
+    between = _BetweenModels(log)
+    attempts, model = log.attempts, ""
+    running: tuple[Key, float, int] | None = None
     days: dict[bytes, int] = {}
     for found in _LOG_LINE.finditer(text):
         day, hours, minutes, seconds, millis, task, tokens, said = found.groups()
@@ -276,50 +282,46 @@ def read_log(text: bytes) -> Log:
                 continue
         now = midnight + int(hours) * 3600 + int(minutes) * 60 + int(seconds) + int(millis) / 1000
         offset = found.start()
-        reader.end_attempt(now, offset, said)
-        if task:
-            reader.begin_attempt(now, offset, _TASKS[task], int(tokens))
-        else:
-            reader.take(now, said, offset)
-    return reader.log
+        if running is not None:
+            # the llama-bench that was running has ended, for its driver says something
+            timed_out = said is not None and b" timed out after " in said
+            attempts[running[0]] = Attempt(max(0.0, now - running[1]), timed_out, running[2], offset, now)
+            running = None
+        if task is not None:
+            if model:
+                running = (model, _TASKS[task], int(tokens)), now, offset
+            continue
+        try:
+            model = between.take(now, said, offset)
+        except BAD_LINE as error:
+            lines.failed(STDERR, text.count(b"\n", 0, offset) + 1, error)
+    return log
 
 
-class _LogReader:
-    """Keeps what is going on between two lines of the log."""
+class _BetweenModels:
+    """Takes the lines of the log that are not the start of a llama-bench."""
 
-    def __init__(self) -> None:
-        self.log = Log()
+    def __init__(self, log: Log) -> None:
+        self._log = log
         self._model = ""
-        self._running: tuple[Key, float, int] | None = None
         self._since: float | None = None
 
-    def end_attempt(self, now: float, offset: int, said: bytes | None) -> None:
-        """The llama-bench that was running has ended, for the driver says something."""
-        if self._running is not None:
-            key, began, began_offset = self._running
-            timed_out = said is not None and b" timed out after " in said
-            self.log.attempts[key] = Attempt(max(0.0, now - began), timed_out, began_offset, offset, now)
-            self._running = None
-        elif self.log.first_seconds is None:
-            self.log.first_seconds = now
-
-    def begin_attempt(self, now: float, offset: int, task: str, tokens: int) -> None:
-        """A llama-bench was started."""
-        if self._model:
-            self._running = (self._model, task, tokens), now, offset
-
-    def take(self, now: float, said: bytes, offset: int) -> None:
-        """Take in another line of the driver's, said at ``now`` (seconds since the year 1)."""
-        log = self.log
-        if said.startswith(b"Benchmarking model "):
-            words = said[19:].split(b" ")[0].decode(errors="replace")
-            self._model, self._since = file_name(words), now
-        elif said.startswith(b"Skipping "):
+    def take(self, now: float, said: bytes, offset: int) -> str:
+        """Take in one line, said at ``now`` (seconds since the year 1); gives the model whose turn it is."""
+        log = self._log
+        if log.first_seconds is None:
+            log.first_seconds = now
+        word = said[:6]
+        if word == b"Error:" or word == b"Error ":
+            pass  # what ended is known by now
+        elif word == b"Skippi":
             self._skip(said, offset)
-        elif said.startswith(b"Model "):
+        elif word == b"Model ":
             log.waiting_seconds += self._lap(now)
-        elif said.startswith(b"Using ngl "):
+        elif word == b"Using ":
             log.probing_seconds += self._lap(now)
+        elif said.startswith(b"Benchmarking model "):
+            self._model, self._since = file_name(said[19:].split(b" ")[0].decode(errors="replace")), now
         elif said.startswith(b"Benchmarking failed with simplest task"):
             self._skip_larger(offset)
         else:
@@ -327,23 +329,27 @@ class _LogReader:
             if late:
                 log.waiting_seconds += self._lap(now)
                 log.late[file_name(late[1].decode(errors="replace"))] = offset
+        return self._model
 
     def _lap(self, now: float) -> float:
         """Seconds since the last step between two models; 0 where there was none."""
         lap = 0.0 if self._since is None else max(0.0, now - self._since)
-        self._since = now
+        if self._since is not None:
+            self._since = now
         return lap
 
     def _skip(self, said: bytes, offset: int) -> None:
         """Longer ones are not tried. After a time-out that goes without saying; otherwise it was a prediction."""
+        if b"time constraints" in said or not self._model:
+            return
         found = _SKIPPING.match(said)
-        if not found or not self._model or b"time constraints" in found[3]:
+        if found is None:
             return
         task = _TASKS[found[1]]
         longer = next((tokens for tokens in LENGTHS[task] if tokens > int(found[2])), None)
         if longer is not None:
             reason = f"this and longer: {clean(found[3].decode(errors='replace'))}"
-            self.log.skips[self._model, task, longer] = (reason, offset)
+            self._log.skips[self._model, task, longer] = (reason, offset)
 
     def _skip_larger(self, offset: int) -> None:
         """They give up on all larger models."""
@@ -352,7 +358,7 @@ class _LogReader:
         reason = f"{short_name(self._model)} failed in its shortest scenario, so larger models were not tried"
         for larger in SMALLEST_FIRST[SMALLEST_FIRST.index(self._model) + 1 :]:
             for task, (shortest, *_) in LENGTHS.items():
-                self.log.skips[larger, task, shortest] = (reason, offset)
+                self._log.skips[larger, task, shortest] = (reason, offset)
 
 
 def _moment(seconds: float) -> datetime:

@@ -15,8 +15,10 @@ from benchctl.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from sqlalchemy import Engine
+
     from benchctl.home import Home
-    from benchctl.ingest import IngestSummary
+    from benchctl.ingest import Ingest, IngestSummary
     from benchctl.rawfiles import Damage
 
 SHOWN_DAMAGE = 20
@@ -41,7 +43,7 @@ def ingest(home: Home, path: Path | None, rebuild: bool, as_json: bool, as_csv: 
     output = Output(as_json, as_csv, query)
     if path is None and not rebuild:
         raise UsageError("There is no PATH.", f"Give the folder of raw results, for instance {home.lake}.")
-    _take_in(home, [path] if path else None, output, again=rebuild)
+    _take_in(home, path, output, again=rebuild)
 
 
 @click.group(name="import")
@@ -63,31 +65,26 @@ def spare_cores(home: Home, path: Path, as_json: bool, as_csv: bool, query: str 
     What its log says of scenarios without a row (time-outs, crashes, skips, models that did not arrive) becomes their
     outcome; a row that says CUDA and ran on the CPU is a 'gpu_fallback'. Their results are CC BY-SA 4.0.
     """
-    _take_in(home, [path], Output(as_json, as_csv, query), again=False)
+    _take_in(home, path, Output(as_json, as_csv, query), again=False)
 
 
-def _take_in(home: Home, paths: list[Path] | None, output: Output, *, again: bool) -> None:
+def _take_in(home: Home, path: Path | None, output: Output, *, again: bool) -> None:
     from benchctl.db.engine import open_database
-    from benchctl.ingest import Ingest, origins
+    from benchctl.ingest import Ingest
 
     engine = open_database(home.ensure().database_url)
     rows: list[dict[str, Any]] = []
-    damage: list[Damage] = []
     try:
-        if paths is None:
-            paths = _sources(home, origins(engine))
-        for path in paths:
-            work = Ingest(engine, path, again=again)
+        for work in [Ingest(engine, path, again=again)] if path else _everything(home, engine):
+            damage: list[Damage] = []
             try:
-                with _progress(path, work.total) as advance:
+                with _progress((path or home.lake).name, work.total) as advance:
                     for one in work:
                         rows.append(_row(one))
                         damage += one.damage
                         advance()
             finally:
-                damage += work.damage
-                _tell(damage)
-                damage = []
+                _tell(damage + work.damage)
     finally:
         engine.dispose()
     if output.for_machines:
@@ -96,20 +93,28 @@ def _take_in(home: Home, paths: list[Path] | None, output: Output, *, again: boo
         emit(_by_sweep(rows), _COLUMNS, output, notes=_totals(rows))
 
 
-def _sources(home: Home, known: list[Path]) -> list[Path]:
-    """The lake, and wherever else runs were taken in from.
+def _everything(home: Home, engine: Engine) -> list[Ingest]:
+    """The lake, and all that was ever taken in from elsewhere, to be read again.
 
     Raises:
-        UsageError: there are none, or one of them is gone.
+        UsageError: there is nothing, or something of it is gone.
     """
-    gone = [path for path in known if not path.exists()]
+    from benchctl.ingest import Ingest, known_places
+
+    folders, archives = known_places(engine)
+    gone = [place for place in (*folders, *archives) if not place.exists()]
     if gone:
         raise UsageError(
-            f"Raw results once came from {gone[0]}, which is gone.",
+            f"Raw results were once taken in from {gone[0]}, which is gone"
+            + (f", as are {len(gone) - 1} others." if len(gone) > 1 else "."),
             "Bring it back, or give the PATH that is to be read again.",
         )
-    has_runs = any(home.lake.iterdir()) if home.lake.is_dir() else False
-    found = ([home.lake] if has_runs else []) + [path for path in known if path != home.lake]
+    found = [Ingest(engine, place, again=True) for place in archives]
+    elsewhere = [folder for folder in folders if home.lake not in folder.parents]
+    if elsewhere:
+        found.append(Ingest(engine, home.lake, again=True, folders=elsewhere))
+    if home.lake.is_dir() and any(home.lake.iterdir()):
+        found.append(Ingest(engine, home.lake, again=True))
     if not found:
         raise UsageError("There are no raw results yet.", "Give the PATH of some, or measure with 'benchctl sweep'.")
     return found
@@ -172,7 +177,7 @@ def _tell(damage: list[Damage]) -> None:
 
 
 @contextmanager
-def _progress(path: Path, total: int | None) -> Iterator[Callable[[], None]]:
+def _progress(name: str, total: int | None) -> Iterator[Callable[[], None]]:
     """A bar on a terminal; nothing elsewhere, for it takes seconds."""
     if not sys.stderr.isatty():
         yield lambda: None
@@ -182,5 +187,5 @@ def _progress(path: Path, total: int | None) -> Iterator[Callable[[], None]]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(path.name, total=total)
+        task = progress.add_task(name, total=total)
         yield lambda: progress.advance(task)
