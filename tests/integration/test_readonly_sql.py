@@ -306,6 +306,50 @@ def test_hostile_statements_are_refused(stocks: dict[str, Stock], kind: str, sql
     assert "root:" not in sentence
 
 
+NO_TEXT = ("\0", "\ud800")
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_the_database_itself_keeps_from_writing(
+    stocks: dict[str, Stock], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were the reading of the statement's words fooled, still nothing would be written, and SQLite would refuse."""
+    stock = stocks[kind]
+    monkeypatch.setattr(readonly, "_check", lambda *_: None)
+    before = stock.state(), stock.files()
+    for sql in (*BOTH, *(SQLITE if kind == "sqlite" else POSTGRES)):
+        if any(character in sql for character in NO_TEXT):
+            continue
+        said = ""
+        try:
+            ask(stock.engine, sql.replace("{tmp}", str(stock.folder)), QUICK)
+        except BenchctlError as error:
+            said = str(error)
+        assert "unexpectedly" not in said, sql
+        assert said or kind == "postgresql", sql
+    assert (stock.state(), stock.files()) == before
+
+
+def test_roles_that_are_no_superuser(stocks: dict[str, Stock], postgres_socket: Path) -> None:
+    """A role that may only read asks, and the tables' owner, who might write, can't write here."""
+    import psycopg
+
+    assert stocks["postgresql"].engine
+    with psycopg.connect(host=str(postgres_socket), user="postgres", dbname="hostile", autocommit=True) as connection:
+        connection.execute("CREATE ROLE reader LOGIN")
+        connection.execute("GRANT pg_read_all_data TO reader")
+        connection.execute("ALTER ROLE reader SET default_transaction_read_only = on")
+        connection.execute("CREATE ROLE owner LOGIN")
+        connection.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO owner")
+    for role in ("reader", "owner"):
+        engine = open_database(f"postgresql://{role}@/hostile?host={postgres_socket}", create=False)
+        assert ask(engine, "SELECT current_user::text, count(*) FROM sweep").rows == ((role, 1),)
+        for sql in ("WITH x AS (DELETE FROM measurement RETURNING 1) SELECT * FROM x", "SELECT nextval('x')"):
+            with pytest.raises(UsageError, match="only reads the tables"):
+                ask(engine, sql)
+        engine.dispose()
+
+
 @pytest.mark.parametrize(("kind", "sql"), hostile(ENDLESS, ENDLESS_SQLITE, ENDLESS_POSTGRES))
 def test_endless_statements_are_stopped(stocks: dict[str, Stock], kind: str, sql: str) -> None:
     """What would run for ever ends soon after its time, also inside one step that can't be interrupted."""

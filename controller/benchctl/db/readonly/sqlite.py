@@ -60,6 +60,8 @@ def run(request: dict[str, Any]) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
         _load_table_functions(connection)
         connection.set_authorizer(_authorizer(connection, refused))
         cursor = connection.execute(request["sql"])
+    except sqlite3.Warning as error:  # Python 3.11's word for several statements
+        raise Failure("sql", str(error)) from error
     except sqlite3.Error as error:
         raise _failure(error, refused) from error
     if cursor.description is None:
