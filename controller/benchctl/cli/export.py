@@ -58,7 +58,7 @@ def export(
 ) -> None:
     """Write a data set that is ready to publish into the folder DIR.
 
-    Beside the data lie datapackage.json (a Frictionless Data Package: every column with type, unit and meaning, keys,
+    Beside the data lie datapackage.json (a Data Package, https://specs.frictionlessdata.io: every column with type, unit and meaning, keys,
     licences and sources), README.md for the reader, and SHA256SUMS ('sha256sum -c' checks it). DIR appears when all
     is written, or not at all. The same data give the same files: the date in them is that of the data, or
     SOURCE_DATE_EPOCH.
@@ -70,8 +70,7 @@ def export(
     sources; --licence is for what you measured yourself. Each table's licences are in datapackage.json.
 
     Not exported: the table 'instance', the request of a sweep, the folders of raw files; IP addresses and folders in
-    names and messages are replaced. Names that you gave to servers in an inventory leave as they are. What else is
-    written: https://specs.frictionlessdata.io.
+    names and messages are replaced. Names that you gave to servers in an inventory leave as they are.
     """
     from benchctl import export as exporting
     from benchctl.db.engine import open_database

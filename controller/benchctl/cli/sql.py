@@ -55,7 +55,7 @@ def sql(
     as_csv: bool,
     query: str | None,
 ) -> None:
-    r"""Ask the database in SQL: one statement that reads.
+    """Ask the database in SQL: one statement that reads.
 
     STATEMENT is SELECT, WITH, VALUES or EXPLAIN in the database's own dialect, SQLite's or PostgreSQL's; '-' reads it
     from standard input. Tables and columns are in docs/schema.md, and here with --tables and --schema; queries to
@@ -72,7 +72,7 @@ def sql(
     \b
     benchctl sql "SELECT vendor_id, count(*) FROM server GROUP BY 1"
     benchctl sql --file question.sql --csv > answer.csv
-    """
+    """  # noqa: D301 - click's sign for a paragraph that keeps its lines is the character itself
     output = Output(as_json, as_csv, query)
     if tables or schema is not None:
         if statement is not None or file is not None or (tables and schema is not None):
