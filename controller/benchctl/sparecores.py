@@ -50,6 +50,7 @@ _SKIPPING = re.compile(rb"Skipping (prompt|text) \w+ benchmarks with (\d{1,9})\+
 _LATE = re.compile(rb"(?:Downloading )?(\S+\.gguf) (?:was not downloaded in time|\(.*would take too long)")
 _TASKS = {b"prompt": "pp", b"text": "tg"}
 _OUT_OF_MEMORY = re.compile(rb"out of memory|failed to allocate|unable to allocate|bad_alloc", re.IGNORECASE)
+_TELLING = re.compile(rb"error|failed|assert|abort|not loaded|terminate", re.IGNORECASE)
 _FAILED_DOWNLOAD = re.compile(rb"^urllib\.error\.\w+: ([^\n]{1,200})", re.MULTILINE)
 
 Key = tuple[str, str, int]
@@ -395,11 +396,12 @@ def _without_row(log: Log, rows: Mapping[Key, Measured], stderr: bytes) -> Itera
 
 
 def _crash(said: bytes) -> tuple[Outcome, str]:
-    """Why a process ended without a row: its last word that is not the driver's."""
+    """Why a process ended without a row: the first of its words that tells of an error, else its last one."""
     words = [line for line in said.split(b"\n")[1:] if line.strip() and not line.startswith(b"20")]
-    last = clean(words[-1].decode(errors="replace").strip()[:200]) if words else ""
+    telling = next((line for line in words if _TELLING.search(line)), words[-1] if words else b"")
+    reason = clean(telling.decode(errors="replace").strip()[:200])
     outcome = Outcome.OOM if _OUT_OF_MEMORY.search(said) else Outcome.CRASH
-    return outcome, last or "llama-bench ended without a row and without a word"
+    return outcome, reason or "llama-bench ended without a row and without a word"
 
 
 def _unmeasured(

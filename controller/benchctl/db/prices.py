@@ -7,7 +7,7 @@ table ``exchange_rate``, which the offer carries; where there is none, the serve
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sqlalchemy import func, or_, select
@@ -105,11 +105,13 @@ class Offers:
         by_server: by (vendor_id, server_id).
         rates: the exchange rates that were used.
         notes: sentences that belong to every answer with these prices.
+        foreign: of servers that have no offer because of their currency: the cheapest one as it is listed.
     """
 
     by_server: Mapping[tuple[str, str], Offer]
     rates: tuple[Rate, ...] = ()
     notes: tuple[str, ...] = ()
+    foreign: Mapping[tuple[str, str], Offer] = field(default_factory=dict)
 
 
 def offers(session: Session, terms: Terms) -> Offers:
@@ -154,7 +156,7 @@ def offers(session: Session, terms: Terms) -> Offers:
     best: dict[tuple[str, str], Offer] = {}
     used: dict[str, Rate] = {}
     flagged: set[tuple[str, str]] = set()
-    foreign: dict[tuple[str, str], str] = {}
+    foreign: dict[tuple[str, str], Offer] = {}
     for vendor, server, currency, price, region_id, region, zone, source, source_date, flags, _ in session.execute(
         select(ranked).where(ranked.c.place == 1)
     ):
@@ -163,20 +165,26 @@ def offers(session: Session, terms: Terms) -> Offers:
             flagged.add(key)
             continue
         factor = _factor(currency, into, rates if terms.currency else {})
-        if factor is None:
-            foreign[key] = currency
-            continue
         found = Offer(
-            vendor, server, price * factor, into, terms.allocation, region_id, region, zone, source, source_date,
-            tuple(flags), price, currency,
+            vendor, server, price * (factor or 1.0), into if factor else currency, terms.allocation, region_id, region,
+            zone, source, source_date, tuple(flags), price, currency,
         )  # fmt: skip
-        if key not in best or found.price_per_hour < best[key].price_per_hour:
-            best[key] = found
+        kept = best if factor else foreign
+        # amounts are compared within one currency alone: of two foreign ones the first in the alphabet stays
+        if key not in kept or _order(found) < _order(kept[key]):
+            kept[key] = found
     for one in best.values():
         for code in {one.listed_currency, into} - {USD}:
             if one.listed_currency != into:
                 used[code] = rates[code]
-    return Offers(best, tuple(used.values()), tuple(_notes(terms, into, best, flagged, foreign, used.values())))
+    foreign = {key: one for key, one in foreign.items() if key not in best}
+    return Offers(
+        best, tuple(used.values()), tuple(_notes(terms, into, best, flagged, foreign, used.values())), foreign
+    )
+
+
+def _order(offer: Offer) -> tuple[str, float]:
+    return offer.currency, offer.price_per_hour
 
 
 def _notes(
@@ -184,13 +192,13 @@ def _notes(
     into: str,
     best: Mapping[tuple[str, str], Offer],
     flagged: Iterable[tuple[str, str]],
-    foreign: Mapping[tuple[str, str], str],
+    foreign: Mapping[tuple[str, str], Offer],
     rates: Iterable[Rate],
 ) -> Iterable[str]:
     hidden = sum(1 for key in flagged if key not in best)
     if hidden:
         yield f"{hidden} servers have only prices that the import found doubtful, and are left unpriced (--flagged)."
-    other = Counter(currency for key, currency in foreign.items() if key not in best)
+    other = Counter(one.currency for one in foreign.values())
     for currency, count in sorted(other.items()):
         mend = f"--currency {into} converts them" if not terms.currency else "no rate for it is known"
         yield f"{count} servers are priced in {currency} only, and are left unpriced here ({mend})."
