@@ -59,8 +59,8 @@ def export(
     """Write a data set that is ready to publish into the folder DIR.
 
     Beside the data lie datapackage.json (a Data Package, https://specs.frictionlessdata.io: every column with type,
-    unit and meaning, keys, licences and sources), README.md for the reader, and SHA256SUMS ('sha256sum -c' checks it). DIR appears when all
-    is written, or not at all. The same data give the same files: the date in them is that of the data, or
+    unit and meaning, keys, licences and sources), README.md for the reader, and SHA256SUMS ('sha256sum -c' checks
+    it). DIR appears when all is written, or not at all. The same data give the same files: the date in them is that of the data, or
     SOURCE_DATE_EPOCH.
 
     The SQLite file has Spare Cores' tables and benchctl's, so that queries for theirs run on it, and 'benchctl --db'
