@@ -60,8 +60,8 @@ def export(
 
     Beside the data lie datapackage.json (a Data Package, https://specs.frictionlessdata.io: every column with type,
     unit and meaning, keys, licences and sources), README.md for the reader, and SHA256SUMS ('sha256sum -c' checks
-    it). DIR appears when all is written, or not at all. The same data give the same files: the date in them is that of the data, or
-    SOURCE_DATE_EPOCH.
+    it). DIR appears when all is written, or not at all. The same data give the same files: the date in them is that
+    of the data, or SOURCE_DATE_EPOCH.
 
     The SQLite file has Spare Cores' tables and benchctl's, so that queries for theirs run on it, and 'benchctl --db'
     opens it. Parquet needs the extra 'parquet'.

@@ -119,7 +119,7 @@ def sources_of(about: About) -> list[dict[str, str]]:
             found.append({"title": title, "path": "https://github.com/SpareCores/sc-inspector-data"})
         else:
             found.append({"title": f"Measured with benchctl {about.version}: {jobs} runs{when}"})
-    if origins.cloud_servers:
+    if any(kind == "database" for _, kind, *_ in origins.catalogues):
         found.append({"title": "Spare Cores' catalogue of servers", "path": "https://github.com/SpareCores/sc-data"})
     for source, licence, count, oldest, newest in origins.prices:
         stated = licences.named(licence)
@@ -128,7 +128,7 @@ def sources_of(about: About) -> list[dict[str, str]]:
     for source, oldest, newest in origins.rates:
         found.append({"title": f"Exchange rates: {_public(source)}{_span(oldest, newest)}"})
     for url, kind, sha256, at in origins.catalogues:
-        title = f"Catalogue ({kind}): {_public(url)}, taken in {at.date().isoformat()}, SHA-256 {sha256}"
+        title = f"Taken in as {kind}: {_public(url)}, {at.date().isoformat()}, SHA-256 {sha256}"
         found.append({"title": title} | ({"path": url} if _is_address(url) else {}))
     return found
 
