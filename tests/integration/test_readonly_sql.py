@@ -192,7 +192,7 @@ POSTGRES = [
 ENDLESS = [
     "WITH RECURSIVE t(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM t) SELECT count(*) FROM t",
     "WITH RECURSIVE t(x) AS (SELECT 1 UNION ALL SELECT x + 0 FROM t) SELECT x FROM t",
-    "WITH m AS (SELECT 1 FROM measurement a, measurement b, measurement c) SELECT count(*) FROM m a, m b, m c, m d",
+    "WITH m AS (SELECT 1 FROM measurement a, measurement b) SELECT count(*) FROM m a, m b, m c, m d, m e, m f, m g",
 ]
 
 ENDLESS_SQLITE = [
