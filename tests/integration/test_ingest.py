@@ -183,6 +183,21 @@ def test_a_server_of_a_catalogue_is_found_by_its_name(engine: Engine, tmp_path: 
     assert {server for server, _, _ in scores(engine)} == {"4711"}
 
 
+def test_a_server_known_by_its_name_alone_gets_the_facts(engine: Engine, tmp_path: Path) -> None:
+    """What a price list knew by name is described by the first run that looked at the machine."""
+    record(
+        engine,
+        Vendor(vendor_id="gcp", name="Google", observed_at=STARTED),
+        Server(
+            vendor_id="gcp", server_id="n2", name="n2", api_reference="n2", display_name="n2", vcpus=0,
+            cpu_architecture="UNKNOWN", memory_amount=0, observed_at=STARTED,
+        ),
+    )  # fmt: skip
+    ingest_run(engine, RawRun(vendor="gcp", server="n2", job="gcp_n2").write(tmp_path))
+    with reading(engine) as session:
+        assert [(one.vcpus, one.memory_amount) for one in session.scalars(select(Server))] == [(4, 8192)]
+
+
 def test_a_run_of_theirs_scores_as_theirs(engine: Engine, tmp_path: Path) -> None:
     """The score of a run of Spare Cores' is the avg_ts of its row."""
     import json

@@ -174,6 +174,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(manner.status)
             self._end_head(manner.headers, {"Content-Length": "0"})
             return
+        if file.etag and asked.headers.get("if-none-match") == file.etag:
+            asked.status = 304
+            self.send_response(304)
+            self._end_head({"ETag": file.etag})
+            return
         start, end, asked.status = self._piece(file, manner, asked)
         if asked.status == 416:
             self.send_response(416)

@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "export": ("benchctl.cli.export", "export", "A data set ready to publish: SQLite, Parquet or CSV."),
     "ingest": ("benchctl.cli.ingest", "ingest", "Raw results into the database; twice is once."),
     "import": ("benchctl.cli.ingest", "import_group", "Results of others into the database: spare-cores."),
+    "catalog": ("benchctl.cli.catalog", "catalog", "Servers and prices: import, fetch and list them."),
     "models": ("benchctl.cli.models", "models", "The models that can be measured; synthetic weights."),
     "doctor": ("benchctl.cli.doctor", "doctor", "What this machine has and lacks, and how to mend it."),
     "playbook": ("benchctl.cli.playbook", "playbook", "Run a carried playbook with ansible-playbook."),

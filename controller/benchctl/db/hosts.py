@@ -39,7 +39,8 @@ def find_servers(session: Session, runs: Sequence[Prepared]) -> list[str]:
     """Make sure that the runs' servers are in the database, and give the ``server_id`` of each.
 
     A server of a catalogue is found by its identifier or by the vendor's own name for it, and left as it is. One that
-    no catalogue lists is made from the facts; a machine of one's own is brought up to date with each run.
+    no catalogue lists is made from the facts, and so is one of which no more than its name was known; a machine of
+    one's own is brought up to date with each run.
     """
     _vendors(session, {run.vendor for run in runs})
     known = _known(session, runs)
@@ -49,14 +50,13 @@ def find_servers(session: Session, runs: Sequence[Prepared]) -> list[str]:
         if key not in known:
             known[key] = run.server
             new[key] = {"vendor_id": run.vendor, "server_id": run.server, **_described(run)}
-        elif run.vendor in OWN and run.facts:
+        elif run.facts:
             described = _described(run)
             if key in new:
                 new[key].update(described)
-            else:
-                session.execute(
-                    update(Server).filter_by(vendor_id=run.vendor, server_id=known[key]).values(**described)
-                )
+                continue
+            change = update(Server).filter_by(vendor_id=run.vendor, server_id=known[key]).values(**described)
+            session.execute(change if run.vendor in OWN else change.where(Server.vcpus == 0))
     if new:
         session.execute(insert(Server), list(new.values()))
     return [known[run.vendor, run.server] for run in runs]

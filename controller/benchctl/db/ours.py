@@ -105,7 +105,7 @@ class Price(Base):
     """Every price that was ever seen, with where and when: the history behind ``server_price``.
 
     ``server_price`` is derived from the rows that are open: of each of its keys the one with the newest
-    ``source_date``, which is marked ``is_current`` here.
+    ``source_date`` that no check doubts (the newest at all where all are), which is marked ``is_current`` here.
     """
 
     __tablename__ = "price"

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import and_, case, func, or_, select
 
 from benchctl.db.schema import ExchangeRate, Price, Region
 from benchctl.errors import UsageError
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 USD = "USD"
 ALLOCATIONS = ("ONDEMAND", "SPOT", "RESERVED")
+
+
+HOURS = {"HOUR": 1.0, "MONTH": 730.0, "YEAR": 8760.0}
+"""Hours in each unit of time that a price may be for, as clouds count them: a month has 730."""
 
 
 @dataclass(frozen=True)
@@ -121,50 +125,22 @@ def offers(session: Session, terms: Terms) -> Offers:
         UsageError: the region is unknown, or there is no rate for the currency asked for.
     """
     into = (terms.currency or USD).upper()
-    rates = _newest_rates(session)
-    if terms.currency and into != USD and into not in rates:
-        raise UsageError(
-            f"There is no exchange rate for {into}.", "Import rates with 'benchctl catalog import --rates FILE'."
-        )
-    query = (
-        select(
-            Price.vendor_id,
-            Price.server_id,
-            Price.currency,
-            Price.price,
-            Price.region_id,
-            func.coalesce(Region.api_reference, Price.region_id),
-            Price.zone_id,
-            Price.source,
-            Price.source_date,
-            Price.flags,
-        )
-        .outerjoin(Region, (Region.vendor_id == Price.vendor_id) & (Region.region_id == Price.region_id))
-        .where(Price.is_current, Price.until.is_(None), Price.unit == "HOUR", Price.allocation == terms.allocation)
-    )
-    if terms.region:
-        _require_region(session, terms.region)
-        query = query.where(or_(Region.region_id == terms.region, Region.api_reference == terms.region))
-    ranked = query.add_columns(
-        func.row_number()
-        .over(
-            partition_by=(Price.vendor_id, Price.server_id, Price.currency, Price.flags),
-            order_by=(Price.price, Price.region_id, Price.zone_id),
-        )
-        .label("place")
-    ).subquery()
+    rates = newest_rates(session)
+    if terms.currency:
+        require_rate(into, rates)
+    # without a currency asked for, nothing is converted: prices in others are left out, and a note says so
+    convert = factors(into, rates) if terms.currency else {into: 1.0}
     best: dict[tuple[str, str], Offer] = {}
-    used: dict[str, Rate] = {}
-    flagged: set[tuple[str, str]] = set()
     foreign: dict[tuple[str, str], Offer] = {}
-    for vendor, server, currency, price, region_id, region, zone, source, source_date, flags, _ in session.execute(
-        select(ranked).where(ranked.c.place == 1)
+    doubtful: set[tuple[str, str]] = set()
+    for vendor, server, currency, price, region_id, region, zone, source, source_date, flags in _cheapest(
+        session, terms
     ):
         key = (vendor, server)
         if flags and not terms.flagged:
-            flagged.add(key)
+            doubtful.add(key)
             continue
-        factor = _factor(currency, into, rates if terms.currency else {})
+        factor = convert.get(currency)
         found = Offer(
             vendor, server, price * (factor or 1.0), into if factor else currency, terms.allocation, region_id, region,
             zone, source, source_date, tuple(flags), price, currency,
@@ -173,18 +149,87 @@ def offers(session: Session, terms: Terms) -> Offers:
         # amounts are compared within one currency alone: of two foreign ones the first in the alphabet stays
         if key not in kept or _order(found) < _order(kept[key]):
             kept[key] = found
-    for one in best.values():
-        for code in {one.listed_currency, into} - {USD}:
-            if one.listed_currency != into:
-                used[code] = rates[code]
     foreign = {key: one for key, one in foreign.items() if key not in best}
-    return Offers(
-        best, tuple(used.values()), tuple(_notes(terms, into, best, flagged, foreign, used.values())), foreign
-    )
+    # both rates of a conversion between two foreign currencies
+    used = {code for one in best.values() if one.listed_currency != into for code in (one.listed_currency, into)}
+    shown = tuple(rates[code] for code in sorted(used - {USD}))
+    return Offers(best, shown, tuple(_notes(terms, into, best, doubtful, foreign, shown)), foreign)
 
 
 def _order(offer: Offer) -> tuple[str, float]:
     return offer.currency, offer.price_per_hour
+
+
+def regions_meant(session: Session, name: str) -> list[tuple[str, str]]:
+    """The regions of all vendors that ``name`` means: an identifier, the API's name, or another name of it.
+
+    Returns:
+        Vendor and identifier of each.
+
+    Raises:
+        UsageError: there is none.
+    """
+    found: list[tuple[str, str]] = []
+    known: dict[str, None] = {}
+    for vendor, region_id, api_reference, own, aliases in session.execute(
+        select(Region.vendor_id, Region.region_id, Region.api_reference, Region.name, Region.aliases)
+    ):
+        names = {region_id, api_reference, own, *aliases}
+        known |= dict.fromkeys((api_reference, *aliases))
+        if name.lower() in {one.lower() for one in names}:
+            found.append((vendor, region_id))
+    if not found:
+        import difflib
+
+        near = difflib.get_close_matches(name.lower(), known, n=1)
+        mend = f"Did you mean '{near[0]}'?" if near else "'benchctl catalog list regions' shows them."
+        raise UsageError(f"There is no region '{name}' in the catalogue.", mend)
+    return found
+
+
+def _cheapest(session: Session, terms: Terms) -> Iterable[Any]:
+    """Of every server the cheapest price in each currency, doubtful ones apart, the first region of several.
+
+    The cheapest price is looked for first, and its row after that: on 70,000 prices half the time of ranking them.
+    """
+    wanted = [Price.is_current, Price.until.is_(None), Price.allocation == terms.allocation]
+    if terms.region:
+        regions = regions_meant(session, terms.region)
+        wanted.append(or_(*(and_(Price.vendor_id == vendor, Price.region_id == region) for vendor, region in regions)))
+    hours = case(*((Price.unit == unit, hours) for unit, hours in HOURS.items()))
+    hourly = Price.price / hours
+    sure = Price.flags == []
+    least = (
+        select(Price.vendor_id, Price.server_id, Price.currency, sure.label("sure"), func.min(hourly).label("per_hour"))
+        .where(*wanted)
+        .group_by(Price.vendor_id, Price.server_id, Price.currency, sure)
+        .subquery()
+    )
+    return session.execute(
+        select(
+            Price.vendor_id,
+            Price.server_id,
+            Price.currency,
+            hourly,
+            Price.region_id,
+            func.coalesce(Region.api_reference, Price.region_id),
+            Price.zone_id,
+            Price.source,
+            Price.source_date,
+            Price.flags,
+        )
+        .join(
+            least,
+            (Price.vendor_id == least.c.vendor_id)
+            & (Price.server_id == least.c.server_id)
+            & (Price.currency == least.c.currency)
+            & (sure == least.c.sure)
+            & (hourly == least.c.per_hour),
+        )
+        .outerjoin(Region, (Region.vendor_id == Price.vendor_id) & (Region.region_id == Price.region_id))
+        .where(*wanted)
+        .order_by(Price.vendor_id, Price.server_id, Price.region_id, Price.zone_id)
+    )
 
 
 def _notes(
@@ -206,31 +251,29 @@ def _notes(
         yield f"Converted with {rate}."
 
 
-def _newest_rates(session: Session) -> dict[str, Rate]:
+def newest_rates(session: Session) -> dict[str, Rate]:
+    """Of every currency the newest rate; of several sources of one day the last by name."""
     found: dict[str, Rate] = {}
     for one in session.scalars(select(ExchangeRate).order_by(ExchangeRate.rate_date, ExchangeRate.source)):
         found[one.currency] = Rate(one.currency, one.usd_per_unit, one.rate_date, one.source)
     return found
 
 
-def _factor(currency: str, into: str, rates: Mapping[str, Rate]) -> float | None:
-    """What to multiply a price with; nothing when it can't be converted."""
-    if currency == into:
-        return 1.0
-    value = {code: rate.usd_per_unit for code, rate in rates.items()} | ({USD: 1.0} if rates else {})
-    if currency not in value or into not in value:
-        return None
-    return value[currency] / value[into]
+def require_rate(currency: str, rates: Mapping[str, Rate]) -> None:
+    """Make sure that money can be converted into ``currency``.
+
+    Raises:
+        UsageError: there is no rate for it.
+    """
+    if currency != USD and currency not in rates:
+        known = f"There are rates for: {', '.join(sorted(rates))}. " if rates else ""
+        raise UsageError(
+            f"There is no exchange rate for {currency}.",
+            f"{known}Import rates with 'benchctl catalog import --rates FILE'.",
+        )
 
 
-def _require_region(session: Session, region: str) -> None:
-    known = session.scalars(
-        select(Region.region_id).where(or_(Region.region_id == region, Region.api_reference == region)).limit(1)
-    ).first()
-    if known is None:
-        import difflib
-
-        names = list(session.scalars(select(Region.api_reference).distinct()))
-        near = difflib.get_close_matches(region, names, n=1)
-        mend = f"Did you mean '{near[0]}'?" if near else "'benchctl catalog list regions' shows them."
-        raise UsageError(f"There is no region '{region}' in the catalogue.", mend)
+def factors(into: str, rates: Mapping[str, Rate]) -> dict[str, float]:
+    """What to multiply a price in each currency with, to have it in ``into``."""
+    usd_per_unit = {code: rate.usd_per_unit for code, rate in rates.items()} | {USD: 1.0}
+    return {code: value / usd_per_unit[into] for code, value in usd_per_unit.items()}
