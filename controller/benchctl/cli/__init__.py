@@ -29,6 +29,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "recommend": ("benchctl.cli.recommend", "recommend", "The cheapest servers that meet a need."),
     "coverage": ("benchctl.cli.coverage", "coverage", "What was measured, what was not, and why."),
     "costs": ("benchctl.cli.costs", "costs", "What measuring cost, and where the hours went."),
+    "sql": ("benchctl.cli.sql", "sql", "Ask the database in SQL: one statement that reads."),
+    "export": ("benchctl.cli.export", "export", "A data set ready to publish: SQLite, Parquet or CSV."),
     "ingest": ("benchctl.cli.ingest", "ingest", "Raw results into the database; twice is once."),
     "import": ("benchctl.cli.ingest", "import_group", "Results of others into the database: spare-cores."),
     "catalog": ("benchctl.cli.catalog", "catalog", "Servers and prices: import, fetch and list them."),

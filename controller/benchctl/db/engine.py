@@ -131,6 +131,11 @@ def shown(url: URL) -> str:
     return str(_sqlite_path(url) or "in memory")
 
 
+def sqlite_file(engine: Engine) -> Path | None:
+    """The file of an SQLite database; nothing for one in memory, which stands for a file that is missing."""
+    return _sqlite_path(engine.url)
+
+
 def _parsed(url: str) -> URL:
     try:
         parsed = make_url(url)
@@ -183,7 +188,8 @@ def _sqlite_engine(url: URL, create: bool) -> Engine:
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_SECONDS * 1000}")
         connection.execute("PRAGMA foreign_keys = ON")
         if not read_only:
-            connection.execute("PRAGMA journal_mode = WAL")
+            if create:  # who only answers leaves the file as it is, to the last byte: it may be a published one
+                connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             # an import writes its indexes all over the file: with the 2 MiB of the default every batch pays for it
             connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
