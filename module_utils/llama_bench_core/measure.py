@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from .events import Event, Process
-    from .noise import NoiseMonitor, NoiseReading
+    from .noise import Monitor, NoiseReading
     from .policy import Batch, Observation, TaskView
     from .rows import Row
-    from .state import History, Journal
+    from .state import History, Ledger
     from .suite import Suite
     from .values import Model, PolicySettings, Scenario
 
@@ -77,11 +77,11 @@ class Bench:
 
     binary: command.Binary
     start: Callable[[list[str]], Process]
-    journal: Journal
+    journal: Ledger
     suite: Suite
     threads: int
     cpu_mask: str
-    monitor: NoiseMonitor
+    monitor: Monitor
     check: Callable[[], None]
     report: Callable[..., None]
 
@@ -121,7 +121,7 @@ class Bench:
         conclude(self.journal, self.suite.policy, model, scenario, verdict)
 
 
-def conclude(journal: Journal, settings: PolicySettings, model: Model, scenario: Scenario, verdict: Verdict) -> None:
+def conclude(journal: Ledger, settings: PolicySettings, model: Model, scenario: Scenario, verdict: Verdict) -> None:
     """Write the end of a scenario, unless it has ended already.
 
     What is measured stays measured: where enough samples were taken before a crash, the end of the time or the like,
