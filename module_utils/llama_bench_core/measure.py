@@ -90,25 +90,23 @@ class Bench:
         """What the journal adds up to so far."""
         return self.journal.history
 
+    def observation(self, model: Model, scenario: Scenario) -> Observation:
+        """What is known of one scenario of one model."""
+        key = (model.name, scenario.task, scenario.tokens)
+        attempt = self.history.attempts.get(key, 1)
+        return policy.Observation(
+            scenario,
+            self.history.samples_of(key, attempt),
+            self.history.verdicts.get(key),
+            attempt,
+            self.history.samples_of(key, attempt - 1),
+        )
+
     def view(self, model: Model, task: str, partial_gpu: bool, guesses: Mapping[int, float]) -> TaskView:
         """What the policy sees of one task of one model."""
-        observations = []
-        for scenario in self.suite.scenarios:
-            if scenario.task == task:
-                key = (model.name, task, scenario.tokens)
-                attempt = self.history.attempts.get(key, 1)
-                observations.append(
-                    policy.Observation(
-                        scenario,
-                        self.history.samples_of(key, attempt),
-                        self.history.verdicts.get(key),
-                        attempt,
-                        self.history.samples_of(key, attempt - 1),
-                    )
-                )
         return policy.TaskView(
             model=model,
-            observations=tuple(observations),
+            observations=tuple(self.observation(model, one) for one in self.suite.scenarios if one.task == task),
             load_seconds=self.history.loads.get(model.name),
             partial_gpu=partial_gpu,
             guesses=guesses,
@@ -412,7 +410,7 @@ class _BatchRun:
                 )
         else:
             load = self.bench.history.loads.get(self.model.name)
-            one = self._view().observation(scenario.tokens)
+            one = self.bench.observation(self.model, scenario)
             verdict = policy.judge_running(one, self.model, now - self.sample_began, load, settings)
             if verdict is not None and verdict.outcome is Outcome.TIMEOUT and one.attempt <= settings.noise_retries:
                 _repeat(self.bench, self.model, one, verdict.noisy)

@@ -143,6 +143,11 @@ class Playback:
         self._taken[key] = index + 1
         return samples[index % len(samples)] / 1e9
 
+    def warmup_seconds(self, file: str, task: str, tokens: int) -> float:
+        """How long llama-bench's own warm-up takes: the whole prompt, or one token of generation."""
+        seconds = self.next_seconds(file, task, tokens)
+        return seconds if task == "pp" else seconds / tokens
+
     def failure(self, file: str, task: str, tokens: int) -> Failure | None:
         """What goes wrong here, if anything."""
         for index, one in enumerate(self._failures):
@@ -250,8 +255,7 @@ class PlayedProcess:
                 return
             if self._asked.warmup:
                 yield from self._progress("warmup", index, task)
-                seconds = self._playback.next_seconds(self._file, task, tokens)
-                yield from self._pass(seconds if task == "pp" else seconds / tokens, "warmup")
+                yield from self._pass(self._playback.warmup_seconds(self._file, task, tokens), "warmup")
             samples = []
             for repetition in range(1, self._asked.repetitions + 1):
                 yield from self._progress("run", index, task, repetition)

@@ -139,7 +139,8 @@ class History:
 
     def samples_of(self, key: Key, attempt: int) -> tuple[Sample, ...]:
         """The samples of one attempt."""
-        return tuple(sample for sample in self.samples.get(key, ()) if sample.attempt == attempt)
+        taken = self.samples.get(key)
+        return tuple(sample for sample in taken if sample.attempt == attempt) if taken else ()
 
     def readings(self, key: Key, attempt: int) -> tuple[NoiseReading, ...]:
         """The noise during the samples of one attempt."""

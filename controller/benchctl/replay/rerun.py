@@ -110,6 +110,10 @@ def half_of(vendor: str, server: str) -> str:
     return "held out" if digest[-1] & 1 else "tuned on"
 
 
+_NOWHERE = Path("/nonexistent")
+"""Where a replay would write, if it did."""
+
+
 def rerun(
     recorded: Recorded, suite: Suite, models: Mapping[str, Model], hardware: Hardware, assumed: Assumptions
 ) -> Rerun:
@@ -127,7 +131,7 @@ def rerun(
     journal = MemoryJournal(machine.clock)
     machine.history = journal.history
     by_file = {model.file: model for model in chosen}
-    request = Request(suite, chosen, Path("/replay"), Path("/models"), "llama-bench", weights="real")
+    request = Request(suite, chosen, _NOWHERE, _NOWHERE, "llama-bench", weights="real")
     tools = Tools(
         machine,
         clock=machine.clock,

@@ -144,6 +144,14 @@ class Machine(Playback):
         taken = len(self.history.samples.get((self._names[file], task, tokens), ()))
         return one.samples_ns[taken % len(one.samples_ns)] / 1e9
 
+    def warmup_seconds(self, file: str, task: str, tokens: int) -> float:
+        """As the recorded repetitions; where there is none, one token at the predicted speed, or a prompt without end."""
+        seconds = self.next_seconds(file, task, tokens)
+        if task == "tg" and math.isinf(seconds):
+            speed = self._predicted_speed(file, task, tokens)
+            return 1 / speed if speed else math.inf
+        return seconds if task == "pp" else seconds / tokens
+
     def _predicted_speed(self, file: str, task: str, tokens: int) -> float | None:
         """Tokens per second of a scenario that was never recorded.
 
