@@ -397,19 +397,12 @@ class _BatchRun:
             # every row is here and yet it doesn't end: nothing more is owed to it
             return now - self.quiet_since > policy.load_allowance_seconds(self.model, settings)
         scenario = self.current
-        if self.sample_began is None or self.warmups:
+        load = self.bench.history.loads.get(self.model.name)
+        if self.sample_began is None:
             verdict = policy.judge_silence(scenario, self.model, now - self.quiet_since, settings)
-            if verdict is not None and self.sample_began is not None:
-                # not silent but slow: even a warm-up that lasts for longer than all samples may is proof enough
-                running = now - self.sample_began
-                verdict = replace(
-                    verdict,
-                    outcome=Outcome.BELOW_THRESHOLD,
-                    reason=f"under {scenario.tokens / running:.3g} tokens/s: a sample was cut after {running:.1f} s",
-                    evidence_seconds=round(running, 3),
-                )
+        elif self.warmups:
+            verdict = policy.judge_warmup(scenario, self.model, now - self.sample_began, load, settings)
         else:
-            load = self.bench.history.loads.get(self.model.name)
             one = self.bench.observation(self.model, scenario)
             verdict = policy.judge_running(one, self.model, now - self.sample_began, load, settings)
             if verdict is not None and verdict.outcome is Outcome.TIMEOUT and one.attempt <= settings.noise_retries:

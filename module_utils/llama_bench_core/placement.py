@@ -102,7 +102,8 @@ def probe(
         flags=asdict(bench.suite.flags),
         verbose=True,
     )
-    limit = policy.time_limit_seconds(bench.suite.scenarios[0], model, bench.suite.policy)
+    settings = bench.suite.policy
+    limit = max(settings.probe_seconds, policy.time_limit_seconds(bench.suite.scenarios[0], model, settings))
     held: int | None = None
     with bench.start(argv) as process:
         for event in process.events():

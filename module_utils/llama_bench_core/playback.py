@@ -251,14 +251,14 @@ class PlayedProcess:
                 yield from self._pass(self._playback.load_seconds(self._file), "load")
                 if (yield from self._fails(task, 0)):
                     return
-            if (yield from self._fails(task, tokens)):
-                return
             if self._asked.warmup:
                 yield from self._progress("warmup", index, task)
                 yield from self._pass(self._playback.warmup_seconds(self._file, task, tokens), "warmup")
             samples = []
             for repetition in range(1, self._asked.repetitions + 1):
                 yield from self._progress("run", index, task, repetition)
+                if (yield from self._fails(task, tokens)):
+                    return
                 seconds = self._playback.next_seconds(self._file, task, tokens)
                 yield from self._pass(seconds, f"run {task} {tokens}")
                 samples.append(round(seconds * 1e9))

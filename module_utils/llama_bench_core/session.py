@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .events import Launcher, Process
     from .host import HostFacts
     from .noise import Monitor
+    from .policy import Observation
     from .programs import Run
     from .supply import Supplier
 
@@ -428,6 +429,14 @@ class Session:
         speeds: dict[str, dict[int, float]] = {task: {} for task in TASKS}
         previous: Model | None = None
         for position, model in enumerate(models):
+            miss = (
+                policy.predicted_model_miss(self._shortest(bench, previous), previous, model, bench.suite.policy)
+                if previous
+                else None
+            )
+            if miss is not None:
+                self._give_up(bench, miss, models[position:])
+                return
             supplied = self._await(bench, model)
             if supplied is None:
                 continue
@@ -445,17 +454,17 @@ class Session:
                 }
             previous = known
             if self._hopeless(bench, known):
-                self._give_up(bench, known, models[position + 1 :])
+                reason = f"{known.name}, which is smaller, missed its shortest scenarios"
+                # one whose size was unknown may be smaller than it, and nothing follows for that
+                larger = [one for one in models[position + 1 :] if one.size_bytes > known.size_bytes]
+                self._give_up(bench, Verdict(Outcome.PREDICTED_SKIP, reason), larger)
 
-    def _give_up(self, bench: Bench, slow: Model, larger: list[Model]) -> None:
-        """End the larger models without a run, and stop what is still on its way for them."""
-        reason = f"{slow.name}, which is smaller, missed its shortest scenarios"
-        for model in larger:
-            if model.size_bytes <= slow.size_bytes:
-                continue  # its size was unknown, and nothing follows for it
+    def _give_up(self, bench: Bench, verdict: Verdict, models: Sequence[Model]) -> None:
+        """End models without a run, and stop what is still on its way for them."""
+        for model in models:
             if self.supply is not None:
-                self.supply.abandon(model.name, reason, Outcome.PREDICTED_SKIP)
-            self._conclude_model(bench, model, Verdict(Outcome.PREDICTED_SKIP, reason))
+                self.supply.abandon(model.name, verdict.reason, verdict.outcome)
+            self._conclude_model(bench, model, verdict)
 
     def _measure_task(self, bench: Bench, model: Model, task: str, place: Place, guesses: Mapping[int, float]) -> None:
         while True:
@@ -466,8 +475,11 @@ class Session:
             run_batch(bench, model, task, place, batch, guesses)
 
     def _hopeless(self, bench: Bench, model: Model) -> bool:
-        shortest = [bench.view(model, task, False, {}).observations[0] for task in TASKS if bench.suite.of_task(task)]
-        return policy.hopeless(shortest)
+        return policy.hopeless(self._shortest(bench, model))
+
+    def _shortest(self, bench: Bench, model: Model) -> list[Observation]:
+        """How the shortest scenario of each task went."""
+        return [bench.observation(model, bench.suite.of_task(task)[0]) for task in TASKS if bench.suite.of_task(task)]
 
     def _await(self, bench: Bench, model: Model) -> Supplied | None:
         """Wait for a model's file; ``None`` when it will not come, its scenarios then have their outcome."""

@@ -293,7 +293,8 @@ def _dated(lines: Iterable[str]) -> Iterator[tuple[datetime, str]]:
 
 def typical_load_seconds(recorded: Recorded, file: str) -> tuple[float, float] | None:
     """How long loading a model took: the first time, and typically after that; ``None`` where it never gave a row."""
-    loads = [one.load_seconds for one in recorded.rows if one.file == file]
+    # what hung after its row until it was killed says nothing of the load
+    loads = [one.load_seconds for one in recorded.rows if one.file == file and not one.timed_out]
     if not loads:
         return None
     return loads[0], statistics.median(loads[1:] or loads)
