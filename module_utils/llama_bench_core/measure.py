@@ -253,6 +253,7 @@ class _BatchRun:
         self.queue = deque(batch.values)
         self.loaded = False
         self.first_sample: float | None = None
+        self.warm = False
         self.began: float | None = None
         self.quiet_since = 0.0
         self.sample_began: float | None = None
@@ -322,7 +323,9 @@ class _BatchRun:
             return False
         reading = self.bench.monitor.end()
         self._mark_loaded(event.at - (self.began or 0.0) - sum(row.samples_ns) / 1e9)
-        warming = bool(self.warmups) and self._warming(event, row)
+        self.warm = not self._warming(event, row)
+        # a decided scenario's values are there to warm up, however long that takes
+        warming = bool(self.warmups) and (not self.warm or self._decided(expected))
         self._record(row, expected, warming, reading)
         self.sample_began, self.quiet_since = None, event.at
         (self.warmups or self.queue).popleft()
@@ -371,7 +374,8 @@ class _BatchRun:
         if not self.queue:
             return True  # let it end by itself
         view = self._view()
-        surplus = list(itertools.takewhile(self._enough, (*self.warmups, *self.queue)))
+        ahead = (*self.warmups, *self.queue) if self.warm else tuple(self.queue)
+        surplus = list(itertools.takewhile(self._enough, ahead))
         if surplus:
             load = self.bench.history.loads.get(self.model.name, 0.0)
             seconds = [tokens / (view.observation(tokens).speed or math.inf) for tokens in surplus]
@@ -384,10 +388,13 @@ class _BatchRun:
             return False  # what it is predicted from disagrees or was noisy, and is settled first
         return any(not self._enough(tokens) for tokens in set(self.queue))
 
+    def _decided(self, tokens: int) -> bool:
+        return (self.model.name, self.task, tokens) in self.bench.history.verdicts
+
     def _enough(self, tokens: int) -> bool:
-        key = (self.model.name, self.task, tokens)
-        if key in self.bench.history.verdicts:
+        if self._decided(tokens):
             return True
+        key = (self.model.name, self.task, tokens)
         return policy.agreed(self.bench.history.current_samples(key), self.bench.suite.policy)
 
     def _overdue(self, now: float) -> bool:

@@ -29,6 +29,9 @@ GIB = 1024**3
 UNKNOWN_WARMUPS = 8
 """Values queued for warming up while the speed is unknown; where they turn out long, they count as samples."""
 
+UNKNOWN_SHORT_TOKENS = 512
+"""While the speed is unknown, up to this length all samples are queued at once: mostly they are short."""
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -349,9 +352,15 @@ def next_batch(view: TaskView) -> Batch | None:
     return Batch(values=tuple(values), warmups=_warmups(view, pending[0]), own_warmup=pending[0].scenario.task == "tg")
 
 
-def _warmups(view: TaskView, shortest: Observation) -> tuple[int, ...]:
-    """Values of the shortest scenario that fill the warm-up time; a long sample warms up by itself."""
+def _warmups(view: TaskView, first: Observation) -> tuple[int, ...]:
+    """Values that fill the warm-up time: of the task's shortest scenario, whose samples cost least.
+
+    Where that one could not be measured, of the first one that will be. A long sample warms up by itself.
+    """
     settings = view.settings
+    shortest = view.observations[0]
+    if shortest.verdict is not None and shortest.speed is None:
+        shortest = first
     tokens = shortest.scenario.tokens
     speed = shortest.speed or view.guesses.get(tokens)
     if speed is None:
@@ -373,7 +382,7 @@ def _samples_ahead(view: TaskView, one: Observation) -> int:
     seen = best_seen(view, one.scenario)
     speed = seen[0] if seen else view.guesses.get(one.scenario.tokens)
     if speed is None:
-        return settings.max_samples if one is view.pending[0] else settings.min_samples
+        return settings.max_samples if one.scenario.tokens <= UNKNOWN_SHORT_TOKENS else settings.min_samples
     load = load_allowance_seconds(view.model, settings) if view.load_seconds is None else view.load_seconds
     sample = one.scenario.tokens / speed
     all_are_taken = settings.max_samples * sample <= settings.short_scenario_seconds
