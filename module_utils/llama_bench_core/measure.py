@@ -412,8 +412,9 @@ class _BatchRun:
         else:
             one = self.bench.observation(self.model, scenario)
             verdict = policy.judge_running(one, self.model, now - self.sample_began, load, settings)
-            if verdict is not None and verdict.outcome is Outcome.TIMEOUT and one.attempt <= settings.noise_retries:
-                _repeat(self.bench, self.model, one, verdict.noisy)
+            again = verdict is not None and verdict.outcome is Outcome.TIMEOUT and one.attempt <= settings.noise_retries
+            if verdict is not None and (again or policy.stalled(self._view(), one)):
+                _repeat(self.bench, self.model, one, verdict.noisy or ("cv",))
                 return True
         if verdict is None:
             return False

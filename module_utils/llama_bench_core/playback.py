@@ -75,8 +75,8 @@ class Playback:
         started: the arguments of every process so far.
         now: the simulated time, seconds.
         tick_seconds: time between two ticks of a process.
-        tick_growth: where this share of what a pass has taken so far is longer, a tick takes that: a scenario that never
-            ends is then followed in some hundred steps, and a limit is noticed by so much too late.
+        tick_growth: a tick takes this share of what its pass has taken so far, where that is longer: a scenario that
+            never ends is then followed in some hundred steps, and a limit is noticed by so much too late.
         restart_seconds: what each process takes besides loading its model.
     """
 

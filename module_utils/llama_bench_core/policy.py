@@ -29,6 +29,9 @@ GIB = 1024**3
 UNKNOWN_WARMUPS = 8
 """Values queued for warming up while the speed is unknown; where they turn out long, they count as samples."""
 
+LONG_TOKENS = 1024
+"""Lengths beyond this are predicted from the next shorter one alone."""
+
 UNKNOWN_SHORT_TOKENS = 512
 """While the speed is unknown, up to this length all samples are queued at once: mostly they are short."""
 
@@ -178,20 +181,18 @@ def best_seen(view: TaskView, scenario: Scenario) -> tuple[float, Observation] |
     A scenario that was cut without a sample still bounds its speed from above: it had not done its tokens in the
     time it had been running.
     """
-    best: tuple[float, Observation] | None = None
+    known = []
     for one in view.observations:
-        shorter = one.scenario
-        if shorter.tokens >= scenario.tokens:
-            continue
         speed = speed_bound(one)
-        if speed is None:
-            continue
-        # a batch of 16 tokens does not fill the machine: 128 are up to twice as fast per token
-        if scenario.task == "pp" and scenario.tokens == 128:
-            speed *= view.settings.short_prompt_speedup
-        if best is None or speed > best[0]:
-            best = speed, one
-    return best
+        if one.scenario.tokens < scenario.tokens and speed is not None:
+            # a batch of 16 tokens does not fill the machine: 128 are up to twice as fast per token
+            if scenario.task == "pp" and scenario.tokens == 128:
+                speed *= view.settings.short_prompt_speedup
+            known.append((speed, one))
+    if scenario.tokens > LONG_TOKENS:
+        # where the machine is full the speed falls with the length
+        known = known[-1:]
+    return max(known, key=lambda pair: pair[0], default=None)
 
 
 def predicted_miss(view: TaskView, one: Observation) -> Verdict | None:
@@ -292,6 +293,20 @@ def judge_running(
     return Verdict(outcome, f"a further sample stalled: {cut}", ("cv",), evidence, one.attempt)
 
 
+def stalled(view: TaskView, one: Observation) -> bool:
+    """Whether a first sample that was cut is rather a stall: shorter lengths promised at least twice the speed needed.
+
+    Small models on many cores stop for seconds now and then; such a scenario is tried once more.
+    """
+    if one.attempt > view.settings.noise_retries or one.samples:
+        return False
+    seen = best_seen(view, one.scenario)
+    if seen is None:
+        return False
+    limit = sample_limit_seconds(one.scenario, view.model, view.load_seconds, view.settings)
+    return 2 * one.scenario.tokens / seen[0] <= limit
+
+
 def judge_warmup(
     scenario: Scenario, model: Model, running_seconds: float, load_seconds: float | None, settings: PolicySettings
 ) -> Verdict | None:
@@ -301,8 +316,8 @@ def judge_warmup(
         return None
     return Verdict(
         Outcome.BELOW_THRESHOLD,
-        f"under {scenario.tokens / running_seconds:.3g} tokens/s: its first sample was cut after {running_seconds:.1f} s, "
-        f"where {limit:.1f} s is the limit for one that warms up",
+        f"under {scenario.tokens / running_seconds:.3g} tokens/s: its first sample was cut "
+        f"after {running_seconds:.1f} s, where {limit:.1f} s is the limit for one that warms up",
         evidence_seconds=round(running_seconds, 3),
     )
 
@@ -358,6 +373,8 @@ def _warmups(view: TaskView, first: Observation) -> tuple[int, ...]:
     Where that one could not be measured, of the first one that will be. A long sample warms up by itself.
     """
     settings = view.settings
+    if not settings.warmup_seconds:
+        return ()
     shortest = view.observations[0]
     if shortest.verdict is not None and shortest.speed is None:
         shortest = first

@@ -421,9 +421,9 @@ class Session:
         return wanted
 
     def _memory_bytes(self) -> int:
-        """RAM, or that of the GPUs where they may be used and have more: the file is mapped while they are filled."""
+        """RAM, and that of the GPUs where they may be used: what lies on them need not stay in RAM."""
         gpus = self.facts.gpus if self.request.device != "cpu" else ()
-        return max(self.facts.memory_bytes, sum(one.memory_bytes for one in gpus))
+        return self.facts.memory_bytes + sum(one.memory_bytes for one in gpus)
 
     def _measure_all(self, bench: Bench, models: list[Model]) -> None:
         speeds: dict[str, dict[int, float]] = {task: {} for task in TASKS}

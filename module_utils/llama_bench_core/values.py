@@ -105,8 +105,8 @@ class PolicySettings:
         max_samples: samples after which a scenario ends although they don't agree.
         agreement: relative standard error of the mean at which samples agree.
         short_scenario_seconds: where ``max_samples`` take no longer than this altogether, all of them are taken.
-        long_sample_seconds: where samples take longer than ``min_samples`` of this length altogether, they agree sooner:
-        long_agreement: at this relative standard error.
+        long_sample_seconds: where samples take longer than ``min_samples`` of this length altogether,
+        long_agreement: they agree at this relative standard error.
         warmup_seconds: samples that begin within this time of a process's first one are discarded: processors that
             idled take a while to reach their speed.
         max_warmups: how many values are queued for that where the speed is known.
@@ -114,6 +114,7 @@ class PolicySettings:
         limit_samples: a time limit is the load allowance plus this many samples at the wanted speed.
         miss_margin: a sample is too slow when it takes so many times what it may: single samples of good rows scatter
             by a tenth.
+        skip_margin: and one that was never taken is predicted to be when it would take so many times that.
         warmup_patience: and one that warms the machine up when it takes so many times that.
         model_margin: a model is not tried when so many times the speed expected from the smaller one is still too slow
             for its shortest prompt and its shortest answer.
@@ -122,8 +123,7 @@ class PolicySettings:
         short_prompt_speedup: factor on the speed seen at 16 tokens when a 128-token prompt is predicted from it.
         gpu_no_skip_below_tokens: with a GPU in part use no prompt shorter than this is skipped by prediction.
         memory_fraction: a model file larger than this share of the memory is not tried.
-        download_patience_seconds: how long the machine may idle for one model that is still on its way; Spare Cores'
-            runs wait as long.
+        download_patience_seconds: how long the machine may idle for one model that is still on its way.
         noise_retries: how often a noisy measurement is repeated.
         repeat_seconds: only where its samples took no longer than this: longer ones have averaged the noise already.
         max_cv: coefficient of variation of the samples over which a measurement is noisy.
@@ -142,15 +142,15 @@ class PolicySettings:
     max_warmups: int = 32
     load_seconds_per_gib: float = 4.0
     limit_samples: int = 5
-    miss_margin: float = 1.15
-    skip_margin: float = 1.0
+    miss_margin: float = 1.1
+    skip_margin: float = 1.05
     warmup_patience: float = 2.0
     model_margin: float = 2.0
     probe_seconds: float = 120.0
     short_prompt_speedup: float = 2.0
     gpu_no_skip_below_tokens: int = 1024
     memory_fraction: float = 0.8
-    download_patience_seconds: float = 900.0
+    download_patience_seconds: float = 1000.0
     noise_retries: int = 1
     repeat_seconds: float = 5.0
     max_cv: float = 0.03

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "top": ("benchctl.cli.answers", "top", "The fastest servers for one model and scenario."),
     "ingest": ("benchctl.cli.ingest", "ingest", "Raw results into the database; twice is once."),
     "models": ("benchctl.cli.models", "models", "The models that can be measured; synthetic weights."),
+    "replay": ("benchctl.cli.replay", "replay", "The policy over recorded runs: hours, money, rows kept and lost."),
     "doctor": ("benchctl.cli.doctor", "doctor", "What this machine has and lacks, and how to mend it."),
     "playbook": ("benchctl.cli.playbook", "playbook", "Run a carried playbook with ansible-playbook."),
 }

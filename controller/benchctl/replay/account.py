@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,8 +29,9 @@ time that ours spends on scenarios that theirs never tried, as predicted. ``othe
 
 def theirs(recorded: Recorded) -> Mapping[str, float]:
     """Seconds by cause of a recorded run; they add up to its billed time."""
-    seconds: Counter[str] = Counter(dict.fromkeys(CAUSES, 0.0))
-    seconds.update(recorded.causes)
+    seconds = dict.fromkeys(CAUSES, 0.0)
+    for cause, spent in recorded.causes.items():
+        seconds[cause] += spent
     for one in recorded.tried:
         if not one.samples_ns:
             seconds["scenarios without a row"] += one.seconds
@@ -41,4 +41,4 @@ def theirs(recorded: Recorded) -> Mapping[str, float]:
         seconds["load"] += one.load_seconds
     # a row's times exceed its process's by the rounding of the log, or not at all
     seconds["other"] += recorded.seconds - sum(seconds.values())
-    return dict(seconds)
+    return seconds

@@ -57,9 +57,7 @@ class Tried:
 
     @property
     def warmup_seconds(self) -> float:
-        """Their warm-up pass before the repetitions: the whole prompt, or one token of generation. Not recorded,
-        taken from the mean repetition.
-        """
+        """Their warm-up pass before the repetitions, the whole prompt or one token: taken from the mean repetition."""
         if not self.samples_ns:
             return 0.0
         mean = self.sample_seconds / len(self.samples_ns)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,6 +126,8 @@ def rerun(
         hardware: what a catalogue says of the server.
         assumed: what the recording does not say.
     """
+    if not assumed.warmups:
+        suite = replace(suite, policy=replace(suite.policy, warmup_seconds=0.0))
     chosen = tuple(sorted((models[name] for name in suite.model_names), key=lambda one: one.size_bytes))
     machine = Machine(recorded, chosen, assumed)
     journal = MemoryJournal(machine.clock)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -62,6 +62,7 @@ class Assumptions:
         pull_factor: on the pull of the image.
         least_bytes_per_second: downloads are at least so fast; 0 for as recorded.
         downloads_first: downloads begin with the pull of the image, not after it.
+        warmups: whether first samples are discarded, as the real runner does.
     """
 
     load_factor: float = 1.0
@@ -69,6 +70,7 @@ class Assumptions:
     pull_factor: float = 1.0
     least_bytes_per_second: float = 0.0
     downloads_first: bool = False
+    warmups: bool = True
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class Machine(Playback):
             tick_growth=TICK_GROWTH,
             restart_seconds=assumed.restart_seconds,
         )
-        self.spent: Counter[str] = Counter()
+        self.spent: dict[str, float] = defaultdict(float)
         self.predicted: dict[tuple[str, str, int], float] = {}
         self.history: History | None = None
         self.placing = False
@@ -145,7 +147,7 @@ class Machine(Playback):
         return one.samples_ns[taken % len(one.samples_ns)] / 1e9
 
     def warmup_seconds(self, file: str, task: str, tokens: int) -> float:
-        """As the recorded repetitions; where there is none, one token at the predicted speed, or a prompt without end."""
+        """As the recorded repetitions; without them one token at the predicted speed, or a prompt without end."""
         seconds = self.next_seconds(file, task, tokens)
         if task == "tg" and math.isinf(seconds):
             speed = self._predicted_speed(file, task, tokens)
@@ -381,10 +383,8 @@ def header_of(model: Model) -> Header:
 def facts_of(recorded: Recorded, hardware: Hardware) -> HostFacts:
     """What the session may know of the machine: its memory, and whether it has a GPU."""
     memory = hardware.memory_bytes or UNKNOWN_MEMORY_BYTES
-    gpus = ()
-    if recorded.gpu:
-        size = hardware.gpu_memory_bytes
-        gpus = (GPU(0, "GPU", size, size, "", ""),)
+    size = hardware.gpu_memory_bytes
+    gpus = (GPU(0, "GPU", size, size, "", ""),) if recorded.gpu else ()
     return HostFacts(
         cpu_model="", architecture="", logical_cpus=1, physical_cores=1, cores=((0,),), smt=False, cpu_quota=None,
         numa_nodes=(), memory_bytes=memory, memory_available_bytes=memory, swap_bytes=0, governor="", clock_mhz=None,
