@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     "prices_path",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Prices as CSV, .xz too (vendor_id, api_reference, allocation, price, currency, unit): on demand, cheapest region.",
+    help="Prices as CSV, .xz too (vendor_id, api_reference, allocation, price, currency, unit): cheapest on demand.",
 )
 @click.option(
     "--catalog",
