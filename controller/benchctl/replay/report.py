@@ -70,8 +70,8 @@ class Summary:
             "theirs_hours": round(self.theirs_hours, 3),
             "ours_hours": round(self.ours_hours, 3),
             "hours_ratio": _rounded(self.ratio),
-            "theirs_cost": _money(self.theirs_cost),
-            "ours_cost": _money(self.ours_cost),
+            "theirs_cost": money_of(self.theirs_cost),
+            "ours_cost": money_of(self.ours_cost),
             "runs_without_price": self.unpriced,
             "rows": self.rows,
             "rows_kept": self.kept,
@@ -179,5 +179,6 @@ def _rounded(value: float | None, digits: int = 4) -> float | None:
     return None if value is None else round(value, digits)
 
 
-def _money(amounts: Mapping[str, float]) -> dict[str, float]:
+def money_of(amounts: Mapping[str, float]) -> dict[str, float]:
+    """Amounts by currency, rounded to cents."""
     return {currency: round(amount, 2) for currency, amount in sorted(amounts.items())}

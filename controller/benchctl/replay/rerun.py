@@ -114,26 +114,25 @@ _NOWHERE = Path("/nonexistent")
 """Where a replay would write, if it did."""
 
 
-def rerun(
-    recorded: Recorded, suite: Suite, models: Mapping[str, Model], hardware: Hardware, assumed: Assumptions
-) -> Rerun:
-    """Run the session over one recorded run.
+def play(
+    recorded: Recorded, suite: Suite, models: Sequence[Model], hardware: Hardware, assumed: Assumptions
+) -> tuple[Machine, MemoryJournal]:
+    """Run the real session in the recorded world; the machine with its account of the time, and the journal.
 
     Args:
         recorded: the run.
         suite: what to measure, with the policy's numbers.
-        models: by name; those that the suite names.
+        models: the suite's, smallest first.
         hardware: what a catalogue says of the server.
         assumed: what the recording does not say.
     """
     if not assumed.warmups:
         suite = replace(suite, policy=replace(suite.policy, warmup_seconds=0.0))
-    chosen = tuple(sorted((models[name] for name in suite.model_names), key=lambda one: one.size_bytes))
-    machine = Machine(recorded, chosen, assumed)
+    machine = Machine(recorded, models, assumed)
     journal = MemoryJournal(machine.clock)
     machine.history = journal.history
-    by_file = {model.file: model for model in chosen}
-    request = Request(suite, chosen, _NOWHERE, _NOWHERE, "llama-bench", weights="real")
+    by_file = {model.file: model for model in models}
+    request = Request(suite, tuple(models), _NOWHERE, _NOWHERE, "llama-bench", weights="real")
     tools = Tools(
         machine,
         clock=machine.clock,
@@ -147,6 +146,15 @@ def rerun(
         publish=None,
     )
     Session(request, journal, tools, threading.Event()).run()
+    return machine, journal
+
+
+def rerun(
+    recorded: Recorded, suite: Suite, models: Mapping[str, Model], hardware: Hardware, assumed: Assumptions
+) -> Rerun:
+    """Run the session over one recorded run, and compare; arguments as :func:`play`, models by name."""
+    chosen = tuple(sorted((models[name] for name in suite.model_names), key=lambda one: one.size_bytes))
+    machine, journal = play(recorded, suite, chosen, hardware, assumed)
     return Rerun(
         vendor=recorded.vendor,
         server=recorded.server,
