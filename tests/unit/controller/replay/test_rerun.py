@@ -52,9 +52,10 @@ def test_the_image_is_pulled_as_recorded_and_the_rest_adds_up():
 
 
 def test_a_time_out_is_cut_early_and_bounds_the_rest():
-    """They waited 105 s for 512 tokens; a sample that never ends is cut after a fifth of that."""
+    """They waited 105 s for 512 tokens: a sample that never ends is cut after a fifth of that; pp4096 is not even run."""
     one = again("cpu-2")
-    assert one.outcomes["below_threshold"] == 2
+    assert one.outcomes["below_threshold"] == 1
+    assert one.outcomes["predicted_skip"] > 3
     assert one.ours["scenarios without a row"] < 0.3 * one.theirs["scenarios without a row"]
 
 
@@ -93,9 +94,8 @@ def test_downloads_run_on_the_clock():
     def waited(assumed: Assumptions) -> float:
         return rerun(slow, SUITE, MODELS, NOTHING, assumed).ours["waiting for downloads"]
 
-    assert (
-        waited(AS_IT_WAS) > waited(Assumptions(downloads_first=True)) > waited(Assumptions(least_bytes_per_second=3e8))
-    )
+    early, near = Assumptions(downloads_first=True), Assumptions(least_bytes_per_second=3e8)
+    assert waited(AS_IT_WAS) > waited(early) > waited(near)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def watch(monkeypatch, run: Recorded):
 @pytest.mark.parametrize("seed", range(12))
 def test_nothing_is_seen_before_its_time(monkeypatch, seed):
     """Change all recorded values that were not drawn yet: everything up to the first draw of them stays as it was."""
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311 - no secret
     run = recorded("cpu-2")
     before, drawn = watch(monkeypatch, run)
     moment = chance.choice(sorted(drawn.values()))
