@@ -1,7 +1,7 @@
 """``benchctl replay`` on a sample of the recorded corpus: real runs, the real policy, the goals at their looser end.
 
 The corpus is not part of the project: BENCHCTL_TEST_CORPUS names the folder with it, by default ``../shared/corpus``
-beside the checkout. Where it is not there its test skips and says so. The whole of it: tests/benchmarks/replay_goals.py.
+beside the checkout. Where it is not there its test skips and says so. All of it: tests/benchmarks/replay_goals.py.
 """
 
 from __future__ import annotations

@@ -56,7 +56,8 @@ def goals(summaries: dict[str, report.Summary], vendors: dict[str, report.Summar
 def line(name: str, whole: report.Summary) -> str:
     return (
         f"{name:38} {whole.runs:5} runs {whole.ours_hours:7.1f} h  ratio {whole.ratio:.4f}  "
-        f"kept {whole.kept_share:.4f}  shift {whole.median_shift:.5f} p95 {whole.p95_shift:.4f}  {report.money_of(whole.ours_cost)}"
+        f"kept {whole.kept_share:.4f}  shift {whole.median_shift:.5f} p95 {whole.p95_shift:.4f}  "
+        f"{report.money_of(whole.ours_cost)}"
     )
 
 

@@ -52,7 +52,7 @@ def test_the_image_is_pulled_as_recorded_and_the_rest_adds_up():
 
 
 def test_a_time_out_is_cut_early_and_bounds_the_rest():
-    """They waited 105 s for 512 tokens: a sample that never ends is cut after a fifth of that; pp4096 is not even run."""
+    """They waited 105 s for tg512: a sample that never ends is cut after a fifth of that; pp4096 is not even run."""
     one = again("cpu-2")
     assert one.outcomes["below_threshold"] == 1
     assert one.outcomes["predicted_skip"] > 3
