@@ -374,7 +374,9 @@ class _BatchRun:
         if not self.queue:
             return True  # let it end by itself
         view = self._view()
-        ahead = (*self.warmups, *self.queue) if self.warm else tuple(self.queue)
+        # warm-ups of a decided scenario are not counted: the next process would begin with the same again, for ever
+        counted = self.warm and bool(self.warmups) and not self._decided(self.warmups[0])
+        ahead = (*self.warmups, *self.queue) if counted else tuple(self.queue)
         surplus = list(itertools.takewhile(self._enough, ahead))
         if surplus:
             load = self.bench.history.loads.get(self.model.name, 0.0)

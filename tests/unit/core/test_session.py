@@ -396,3 +396,17 @@ def test_the_time_limit_counts_all_starts():
     for kind, at in (("session", "00:00:00"), ("end", "00:00:40"), ("session", "01:00:00"), ("end", "01:00:02")):
         history.apply({"kind": kind, "at": f"2026-01-01T{at}.000Z", "session": 1, "status": "stopped"})
     assert history.spent_seconds == 42
+
+
+def test_warm_ups_that_turn_slow_do_not_begin_anew_for_ever(machine):
+    """A later process warms up with pp16, which was fast and is slow now: it goes on, and the session ends."""
+    suite = replace(SUITE, policy=replace(SUITE.policy, max_warmups=8))
+    turning = {
+        **QUICK,
+        ("pp", 16): nanoseconds(*[0.01] * 13, *[1.2] * 40),
+        ("pp", 512): nanoseconds(2.0, 2.6, 2.0, 2.6, 2.0),
+    }
+    recordings = [Recording("small.gguf", turning, 0.01), Recording("large.gguf", QUICK, 0.5)]
+    history = machine.run(recordings, suite=suite, stop_after=200)
+    assert str(history.verdicts["small", "pp", 512].outcome) == "ok"
+    assert len(machine.playback.started) < 20
