@@ -400,7 +400,7 @@ def test_the_time_limit_counts_all_starts():
 
 def test_warm_ups_that_turn_slow_do_not_begin_anew_for_ever(machine):
     """A later process warms up with pp16, which was fast and is slow now: it goes on, and the session ends."""
-    suite = replace(SUITE, policy=replace(SUITE.policy, max_warmups=8))
+    suite = replace(SUITE, policy=replace(SUITE.policy, max_warmups=8, repeat_seconds=100.0))
     turning = {
         **QUICK,
         ("pp", 16): nanoseconds(*[0.01] * 13, *[1.2] * 40),
