@@ -150,7 +150,7 @@ class PolicySettings:
     short_prompt_speedup: float = 2.0
     gpu_no_skip_below_tokens: int = 1024
     memory_fraction: float = 0.8
-    download_patience_seconds: float = 1000.0
+    download_patience_seconds: float = 1200.0
     noise_retries: int = 1
     repeat_seconds: float = 5.0
     max_cv: float = 0.03

@@ -32,7 +32,7 @@ SENSITIVITY = {
     "loads x 0.5": Assumptions(load_factor=0.5),
     "loads x 2": Assumptions(load_factor=2.0),
     "restarts x 0": Assumptions(restart_seconds=0.0),
-    "restarts x 4": Assumptions(restart_seconds=2.0),
+    "restarts x 5": Assumptions(restart_seconds=1.0),
     "downloads begin with the image pull": Assumptions(downloads_first=True),
 }
 """What was assumed, otherwise."""

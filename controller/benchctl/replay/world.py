@@ -66,7 +66,7 @@ class Assumptions:
     """
 
     load_factor: float = 1.0
-    restart_seconds: float = 0.5
+    restart_seconds: float = 0.2
     pull_factor: float = 1.0
     least_bytes_per_second: float = 0.0
     downloads_first: bool = False
