@@ -4,12 +4,12 @@ The same functions decide on a real server, in a rehearsal and in a replay of re
 observed so far (:class:`TaskView`) and answer with values: which scenarios end without being run, which values the
 next llama-bench process gets, and, while it runs, whether to go on.
 
-The rules, and what they were measured to save on recorded runs, are explained in ``docs/measurement.md``:
+The rules are explained in ``docs/measurement.md``, what each saves on recorded runs in ``docs/policy.md``:
 
 * a scenario's *time limit* is what its load may take plus ``limit_samples`` samples at the wanted speed;
 * *predict before you run*: skip what, at the best speed seen at shorter lengths of this model and task, misses it;
 * *early verdict*: a first sample, or a sample that has been running for too long, proves the miss;
-* *samples until they agree*: two to five, until the relative standard error is small; two where one is long.
+* *samples until they agree*: two to five, until the relative standard error is small; five where they are short.
 """
 
 from __future__ import annotations
