@@ -1,50 +1,42 @@
-"""From the lake into the database. Doing it twice is doing it once.
+"""From raw files into the database: one way for our lake and for Spare Cores' results. Doing it twice is doing it once.
 
-One run is one transaction: its measurements replace those of the same job, and the scores of the server that it
-touches are made anew from all measurements. So a run may be ingested while it is still going on, and again at its end.
+Runs are read one after the other and written in batches, each in one transaction: of every run all or nothing is there,
+whatever kills the program. What a run measured replaces what the same job measured before, and the scores of the
+servers that it touches are made anew. A run whose files have not changed since is not read again.
 """
 
 from __future__ import annotations
 
-import statistics
-from collections import Counter
-from dataclasses import asdict, dataclass
+import gc
+import hashlib
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from llama_bench_core.values import BENCHMARK_IDS, Outcome
-from sqlalchemy import delete, select
+from sqlalchemy import select
 
-from benchctl import stats
-from benchctl.db.columns import Config
-from benchctl.db.engine import writing
-from benchctl.db.hosts import refresh_server
-from benchctl.db.schema import Benchmark, BenchmarkScore, Job, Measurement, Sweep
+from benchctl.db import batch
+from benchctl.db.engine import reading, writing
+from benchctl.db.schema import CatalogSource, Job, RawRun
 from benchctl.errors import UsageError
-from benchctl.results import Run, parse_time, read_run, run_folders
+from benchctl.prepared import Prepared, prepare, prepared_aside
+from benchctl.rawfiles import ArchiveError, Damage, RunFiles, run_files, runs_in
+from benchctl.results import read_run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy import Engine
-    from sqlalchemy.orm import Session
 
-    from benchctl.results import Damage, Measured
+BATCH_RUNS = 200
+"""Runs in one transaction: large enough that commits cost nothing, small enough that another writer's turn comes."""
 
-BENCHMARKS = {
-    "pp": (
-        "LLM inference speed for prompt processing",
-        "prompt_processing",
-        "llama-bench of llama.cpp: the speed of processing prompts of different lengths with quantised models.",
-    ),
-    "tg": (
-        "LLM inference speed for text generation",
-        "text_generation",
-        "llama-bench of llama.cpp: the speed of generating texts of different lengths with quantised models.",
-    ),
-}
-"""Name, measurement and description of the benchmark of each task."""
+SECOND_PROCESS_BATCHES = 3
+"""From so many batches on a second process reads while this one writes; for fewer it does not pay to start it."""
+
+ARCHIVE = "results"
+"""Kind of an archive among the sources that were taken in."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +52,7 @@ class IngestSummary:
         measurements: rows that the database now holds of it.
         outcomes: these by outcome.
         damage: what was set aside.
+        unchanged: whether it was there already, so that its files were not read.
     """
 
     folder: Path
@@ -70,28 +63,146 @@ class IngestSummary:
     measurements: int
     outcomes: dict[str, int]
     damage: tuple[Damage, ...]
+    unchanged: bool = field(default=False, compare=False)
+
+
+class Ingest:
+    """Ingests every run at or below a path, or in an archive; iterate over it to make it happen.
+
+    Attributes:
+        total: number of runs; nothing where that is known only at the end (an archive).
+        damage: what is wrong with an archive as such.
+    """
+
+    def __init__(
+        self, engine: Engine, path: Path, *, again: bool = False, folders: Sequence[Path] | None = None
+    ) -> None:
+        """Look for the runs; nothing is written yet.
+
+        Args:
+            engine: the database.
+            path: the folder of a run, of a sweep, a lake, or an archive.
+            again: read also what has not changed.
+            folders: the very runs to read, instead of looking for them at ``path``.
+
+        Raises:
+            UsageError: there is nothing to ingest.
+        """
+        self._engine, self._path, self._again = engine, path, again
+        self.damage: list[Damage] = []
+        self._runs: list[RunFiles] | None = None
+        self.total: int | None = None
+        if folders is not None:
+            self._runs = [run_files(folder) for folder in folders]
+            self.total = len(self._runs)
+        elif path.is_dir() or not path.exists():
+            self._runs = list(runs_in(path))
+            self.total = len(self._runs)
+            if not self._runs:
+                raise UsageError(
+                    f"There are no raw results at or below {path}.",
+                    "They are folders VENDOR/SERVER/llm with a meta.json, or a tar archive of such folders.",
+                )
+
+    def __iter__(self) -> Iterator[IngestSummary]:
+        """The runs, each as soon as it is in the database.
+
+        Raises:
+            UsageError: the path is no archive, or there is no run in it.
+            ArchiveError: the archive breaks off; what came before is kept.
+            DatabaseError: the database can't be written.
+        """
+        if self._runs is not None:
+            yield from self._each(iter(self._runs))
+            return
+        mark = _checksum(self._path)
+        origin = str(self._path.absolute())
+        if not self._again and self._knows(origin, mark):
+            yield from (self._summary(origin, path, row) for (_, path), row in _known(self._engine, origin).items())
+            return
+        found = 0
+        for summary in self._each(runs_in(self._path, self.damage)):
+            found += 1
+            yield summary
+        if not found:
+            raise UsageError(
+                f"There are no raw results in {self._path}.",
+                "They are folders VENDOR/SERVER/llm with a meta.json, or a tar archive of such folders.",
+            )
+        self._remember(origin, mark)
+
+    def _each(self, runs: Iterator[RunFiles]) -> Iterator[IngestSummary]:
+        known = {} if self._again else _known(self._engine)
+        new: list[RunFiles] = []
+        broken: ArchiveError | None = None
+        try:
+            for one in runs:
+                row = known.get((one.origin, one.path))
+                if row is not None and row.fingerprint == one.fingerprint:
+                    yield self._summary(one.origin, one.path, row)
+                    continue
+                new.append(one)
+                if self._runs is None and len(new) == BATCH_RUNS:  # an archive's content is in memory
+                    yield from write(self._engine, [prepare(read_run(one)) for one in new])
+                    new.clear()
+        except ArchiveError as error:
+            broken = error  # what came before is taken in first
+        # what is read becomes long-lived at once: looking for garbage in it is a fifth of the time
+        gc.freeze()
+        try:
+            for batch in self._prepared(new):
+                yield from write(self._engine, batch)
+        finally:
+            gc.unfreeze()
+        if broken is not None:
+            raise broken
+
+    def _prepared(self, runs: list[RunFiles]) -> Iterator[list[Prepared]]:
+        batches = [runs[first : first + BATCH_RUNS] for first in range(0, len(runs), BATCH_RUNS)]
+        if self._runs is None or len(batches) < SECOND_PROCESS_BATCHES:
+            yield from ([prepare(read_run(one)) for one in batch] for batch in batches)
+            return
+        done = 0
+        try:
+            for batch in prepared_aside(batches):
+                yield batch
+                done += 1
+        except OSError:
+            # without a second process it only takes longer
+            yield from ([prepare(read_run(one)) for one in batch] for batch in batches[done:])
+
+    @staticmethod
+    def _summary(origin: str, path: str, row: _KnownRun) -> IngestSummary:
+        return IngestSummary(
+            folder=Path(origin) / path,
+            sweep=row.sweep,
+            job=row.job,
+            vendor=row.vendor,
+            server=row.server,
+            measurements=sum(row.outcomes.values()),
+            outcomes=row.outcomes,
+            damage=row.damage,
+            unchanged=True,
+        )
+
+    def _knows(self, origin: str, mark: tuple[str, int]) -> bool:
+        with reading(self._engine) as session:
+            found = session.get(CatalogSource, origin)
+            return found is not None and found.kind == ARCHIVE and (found.sha256, found.size_bytes) == mark
+
+    def _remember(self, origin: str, mark: tuple[str, int]) -> None:
+        with writing(self._engine) as session:
+            now = datetime.now(UTC)
+            session.merge(CatalogSource(url=origin, kind=ARCHIVE, sha256=mark[0], size_bytes=mark[1], imported_at=now))
 
 
 def ingest_tree(engine: Engine, path: Path) -> Iterator[IngestSummary]:
-    """Ingest every run at or below ``path``, one after the other.
-
-    Raises:
-        UsageError: there is nothing to ingest.
-        DatabaseError: the database can't be written.
-    """
-    if not path.exists():
-        raise UsageError(f"There is no {path}.", "Give the folder of a run, of a sweep, or the lake.")
-    folders = list(run_folders(path if path.is_dir() else path.parent))
-    if not folders:
-        raise UsageError(
-            f"There are no raw results at or below {path}.", "They are folders VENDOR/SERVER/llm with a meta.json."
-        )
-    for folder in folders:
-        yield ingest_run(engine, folder)
+    """Ingest every run at or below ``path``, one after the other; see :class:`Ingest`."""
+    yield from Ingest(engine, path)
 
 
 def ingest_run(engine: Engine, folder: Path) -> IngestSummary:
-    """Bring one run into the database, in one transaction.
+    """Bring one run into the database, in one transaction, whether or not its files have changed.
 
     Args:
         engine: the database.
@@ -100,172 +211,90 @@ def ingest_run(engine: Engine, folder: Path) -> IngestSummary:
     Raises:
         DatabaseError: the database can't be written.
     """
-    run = read_run(folder)
-    outcomes = dict(sorted(Counter(str(one.outcome) for one in run.measured).items()))
-    with writing(engine) as session:
-        server_id = refresh_server(session, run)
-        _sweep(session, run)
-        job = _job(session, run, server_id, outcomes)
-        session.flush()
-        session.execute(delete(Measurement).filter_by(sweep_id=run.sweep, job_id=run.job))
-        session.add_all(_measurement(run, job, one) for one in run.measured)
-        session.flush()
-        rebuild_scores(session, run.vendor, server_id)
-    return IngestSummary(folder, run.sweep, run.job, run.vendor, server_id, len(run.measured), outcomes, run.damage)
+    (summary,) = write(engine, [prepare(read_run(folder))])
+    return summary
 
 
-def rebuild_scores(session: Session, vendor_id: str, server_id: str) -> None:
-    """Make the ``llm_speed`` scores of one server anew from its measurements.
+def write(engine: Engine, runs: list[Prepared]) -> list[IngestSummary]:
+    """Bring runs into the database, all of them in one transaction.
 
-    Of each model file, task and length the newest sweep counts that ended ``ok`` with real weights; where it measured
-    several instances, their median.
+    Raises:
+        DatabaseError: the database can't be written.
     """
-    _benchmarks(session)
-    session.execute(
-        delete(BenchmarkScore).where(
-            BenchmarkScore.vendor_id == vendor_id,
-            BenchmarkScore.server_id == server_id,
-            BenchmarkScore.benchmark_id.in_(BENCHMARK_IDS.values()),
+    with writing(engine) as session:
+        servers = batch.write(session, runs)
+    return [
+        IngestSummary(
+            folder=Path(run.origin) / run.path,
+            sweep=run.sweep,
+            job=run.job,
+            vendor=run.vendor,
+            server=server,
+            measurements=len(run.rows),
+            outcomes=run.outcomes,
+            damage=tuple(Damage(Path(path), line, reason) for path, line, reason in run.damage),
         )
-    )
-    good = session.scalars(
-        select(Measurement)
-        .where(
-            Measurement.vendor_id == vendor_id,
-            Measurement.server_id == server_id,
-            Measurement.outcome == str(Outcome.OK),
-            Measurement.weights == "real",
-            Measurement.tokens_per_second.is_not(None),
+        for run, server in zip(runs, servers, strict=True)
+    ]
+
+
+def known_places(engine: Engine) -> tuple[list[Path], list[Path]]:
+    """Where runs were taken in from: the folders of runs, and archives."""
+    folders: list[Path] = []
+    archives: set[Path] = set()
+    with reading(engine) as session:
+        known = set(session.scalars(select(CatalogSource.url).where(CatalogSource.kind == ARCHIVE)))
+        for origin, path in session.execute(select(RawRun.origin, RawRun.path).order_by(RawRun.origin, RawRun.path)):
+            if origin in known or Path(origin).is_file():
+                archives.add(Path(origin))
+            else:
+                folders.append(Path(origin) / path)
+    return folders, sorted(archives)
+
+
+@dataclass(frozen=True)
+class _KnownRun:
+    """What the database knows of a run's raw files."""
+
+    fingerprint: str
+    sweep: str
+    job: str
+    vendor: str
+    server: str
+    outcomes: dict[str, int]
+    damage: tuple[Damage, ...]
+
+
+def _known(engine: Engine, origin: str | None = None) -> dict[tuple[str, str], _KnownRun]:
+    """All runs that were taken in, by origin and path."""
+    query = (
+        select(
+            RawRun.origin, RawRun.path, RawRun.fingerprint, RawRun.sweep_id, RawRun.job_id, RawRun.damage,
+            Job.vendor_id, Job.server_id, Job.outcomes,
         )
-        .order_by(Measurement.sweep_id, Measurement.job_id)
-    )
-    by_scenario: dict[tuple[str, str, int], list[Measurement]] = {}
-    for one in good:
-        by_scenario.setdefault((one.task, one.model_file, one.tokens), []).append(one)
-    session.add_all(_score(*key, candidates) for key, candidates in by_scenario.items())
-
-
-def _score(task: str, model_file: str, tokens: int, candidates: list[Measurement]) -> BenchmarkScore:
-    newest = max(candidates, key=_age)
-    chosen = [one for one in candidates if one.sweep_id == newest.sweep_id]
-    jobs = len({one.job_id for one in chosen})
-    source = f"sweep {newest.sweep_id}, llama.cpp {newest.llama_cpp_commit or 'of unknown build'}"
-    return BenchmarkScore(
-        vendor_id=newest.vendor_id,
-        server_id=newest.server_id,
-        benchmark_id=BENCHMARK_IDS[task],
-        config=Config({"model": model_file, "tokens": tokens}),
-        score=statistics.median(one.tokens_per_second or 0.0 for one in chosen),
-        note=f"median of {jobs} instances, {source}" if jobs > 1 else source,
-        observed_at=_age(newest),
-    )
-
-
-def _age(one: Measurement) -> datetime:
-    return one.measured_at or datetime.fromtimestamp(0, tz=UTC)
-
-
-def _benchmarks(session: Session) -> None:
-    for task, (name, measurement, description) in BENCHMARKS.items():
-        if session.get(Benchmark, BENCHMARK_IDS[task]) is None:
-            session.add(
-                Benchmark(
-                    benchmark_id=BENCHMARK_IDS[task],
-                    name=name,
-                    description=description,
-                    framework="llm_speed",
-                    config_fields={"model": "Name of the model file.", "tokens": "Number of tokens of one repetition."},
-                    measurement=measurement,
-                    unit="tokens/second (t/s)",
-                    observed_at=datetime.now(UTC),
-                )
+        .join(Job, (Job.sweep_id == RawRun.sweep_id) & (Job.job_id == RawRun.job_id))
+        .order_by(RawRun.origin, RawRun.path)
+    )  # fmt: skip
+    if origin is not None:
+        query = query.where(RawRun.origin == origin)
+    with reading(engine) as session:
+        return {
+            (place, path): _KnownRun(
+                mark, sweep, job, vendor, server, outcomes,
+                tuple(Damage(Path(one["path"]), one["line"], one["reason"]) for one in damage),
             )
-    session.flush()
+            for place, path, mark, sweep, job, damage, vendor, server, outcomes in session.execute(query)
+        }  # fmt: skip
 
 
-def _sweep(session: Session, run: Run) -> None:
-    """The run's sweep, where whoever made it did not write it himself (a lake from elsewhere, a database made anew)."""
-    began, ended = parse_time(run.meta.start), parse_time(run.meta.end)
-    known = session.get(Sweep, run.sweep)
-    ours = run.meta.benchctl
-    if known is None:
-        created = ours.get("created_at")
-        known = Sweep(
-            sweep_id=run.sweep,
-            created_at=parse_time(created) if isinstance(created, str) else began,
-            suite=run.suite,
-            vendors=[],
-            weights=ours.get("weights"),
-            status="finished" if ended else run.status,
-            request=ours.get("request") or {},
-            finished_at=ended,
-        )
-        session.add(known)
-    if run.vendor not in known.vendors:
-        known.vendors = sorted({*known.vendors, run.vendor})
-    if ended and known.finished_at and ended > known.finished_at:
-        known.finished_at = ended
-    session.flush()
+def _checksum(path: Path) -> tuple[str, int]:
+    """SHA-256 and size of a file.
 
-
-def _job(session: Session, run: Run, server_id: str, outcomes: dict[str, int]) -> Job:
-    ours = run.meta.benchctl
-    job = session.get(Job, (run.sweep, run.job))
-    if job is None:
-        job = Job(
-            sweep_id=run.sweep,
-            job_id=run.job,
-            status=run.status,
-            stage="ingest",
-            replica=int(ours.get("replica") or 1),
-            started_at=parse_time(run.meta.start),
-            ended_at=parse_time(run.meta.end),
-            error=run.message or run.meta.error_msg,
-        )
-        session.add(job)
-    job.vendor_id, job.server_id, job.outcomes = run.vendor, server_id, outcomes
-    job.api_reference = ours.get("api_reference") or job.api_reference or run.server
-    job.region = ours.get("region") or job.region
-    job.zone = ours.get("zone") or job.zone
-    price = ours.get("price_usd_per_hour")
-    job.price_usd_per_hour = job.price_usd_per_hour if price is None else float(price)
-    job.currency = ours.get("currency") or job.currency
-    job.host = dict(run.facts) or job.host
-    return job
-
-
-def _measurement(run: Run, job: Job, one: Measured) -> Measurement:
-    values: dict[str, Any] = asdict(one)
-    file, line = values.pop("file"), values.pop("line")
-    values["outcome"] = str(one.outcome)
-    speed = stats.speed(one.tokens, one.samples_ns)
-    return Measurement(
-        **values,
-        sweep_id=job.sweep_id,
-        job_id=job.job_id,
-        vendor_id=job.vendor_id,
-        server_id=job.server_id,
-        samples=len(one.samples_ns),
-        tokens_per_second=speed.mean if speed else None,
-        tokens_per_second_median=speed.median if speed else None,
-        tokens_per_second_stddev=speed.stddev if speed else None,
-        tokens_per_second_ci_low=speed.ci_low if speed else None,
-        tokens_per_second_ci_high=speed.ci_high if speed else None,
-        driver=_driver(run.facts.get("gpus")),
-        image_digest=run.meta.benchctl.get("image_digest"),
-        region=job.region,
-        zone=job.zone,
-        price_usd_per_hour=job.price_usd_per_hour,
-        currency=job.currency,
-        raw_path=_raw_path(run.folder, file),
-        raw_line=line,
-    )
-
-
-def _driver(gpus: Iterable[dict[str, Any]] | None) -> str | None:
-    return next((str(gpu["driver"]) for gpu in gpus or () if gpu.get("driver")), None)
-
-
-def _raw_path(folder: Path, file: str) -> str:
-    """``SWEEP/data/VENDOR/SERVER/llm/FILE``: a lake may be moved."""
-    return "/".join([*folder.absolute().parts[-5:], file])
+    Raises:
+        UsageError: it can't be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}.", "Check who may read it.") from error

@@ -155,9 +155,11 @@ def _backends(fields: dict[str, Any]) -> str:
 
 
 def _whole(value: object, otherwise: int) -> int:
-    """An integer from JSON; booleans, broken and absent values give ``otherwise``."""
+    """An integer from JSON, or from text as some versions print it; anything else gives ``otherwise``."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return otherwise
+    if isinstance(value, float) and not value.is_integer():
+        return otherwise  # half a token, or no number at all
     try:
         return int(value)
     except (ValueError, OverflowError):

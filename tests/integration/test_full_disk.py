@@ -1,10 +1,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,28 +12,14 @@ from benchctl.errors import DatabaseError
 from raw_runs import RawRun
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-SIZE_KIB = 1024
+    from collections.abc import Callable
+    from pathlib import Path
 
 
 @pytest.fixture
-def small_disk() -> Iterator[Path]:
+def small_disk(tmpfs: Callable[[int], Path]) -> Path:
     """A real file system of one MiB."""
-    if os.getuid() != 0:
-        pytest.skip("only root can mount a small file system")
-    folder = Path(tempfile.mkdtemp(dir="/tmp"))
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={SIZE_KIB}k", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    try:
-        if mounted.returncode:
-            pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode().strip()}")
-        yield folder
-    finally:
-        if not mounted.returncode:
-            subprocess.run(["umount", "-l", str(folder)], check=False)
-        shutil.rmtree(folder, ignore_errors=True)
+    return tmpfs(1024**2)
 
 
 def fill_up(folder: Path, leave_kib: int) -> Path:

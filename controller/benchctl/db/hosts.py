@@ -6,16 +6,16 @@ import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import insert, or_, select, update
 
 from benchctl.db.schema import Server, Vendor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy.orm import Session
 
-    from benchctl.results import Run
+    from benchctl.prepared import Prepared
 
 OWN = ("local", "ssh")
 """Vendors without a catalogue: what was found on the machine is all that is known of it."""
@@ -35,35 +35,58 @@ _ARCHITECTURES = {"x86_64": "X86_64", "amd64": "X86_64", "aarch64": "ARM64", "ar
 _MIB = 1024 * 1024
 
 
-def refresh_server(session: Session, run: Run) -> str:
-    """Make sure that the run's server is in the database, and give its ``server_id``.
+def find_servers(session: Session, runs: Sequence[Prepared]) -> list[str]:
+    """Make sure that the runs' servers are in the database, and give the ``server_id`` of each.
 
     A server of a catalogue is found by its identifier or by the vendor's own name for it, and left as it is. One that
     no catalogue lists is made from the facts; a machine of one's own is brought up to date with each run.
     """
-    if session.get(Vendor, run.vendor) is None:
-        name = VENDOR_NAMES.get(run.vendor, run.vendor)
-        session.add(Vendor(vendor_id=run.vendor, name=name, observed_at=datetime.now(UTC)))
-        session.flush()
-    known = (
-        session.get(Server, (run.vendor, run.server))
-        or session.scalars(
-            select(Server).filter_by(vendor_id=run.vendor, api_reference=run.server).order_by(Server.server_id)
-        ).first()
-    )
-    if known is None:
-        known = Server(vendor_id=run.vendor, server_id=run.server, **_described(run))
-        session.add(known)
-    elif run.vendor in OWN and run.facts:
-        for key, value in _described(run).items():
-            setattr(known, key, value)
+    _vendors(session, {run.vendor for run in runs})
+    known = _known(session, runs)
+    new: dict[tuple[str, str], dict[str, Any]] = {}
+    for run in runs:
+        key = (run.vendor, run.server)
+        if key not in known:
+            known[key] = run.server
+            new[key] = {"vendor_id": run.vendor, "server_id": run.server, **_described(run)}
+        elif run.vendor in OWN and run.facts:
+            described = _described(run)
+            if key in new:
+                new[key].update(described)
+            else:
+                session.execute(
+                    update(Server).filter_by(vendor_id=run.vendor, server_id=known[key]).values(**described)
+                )
+    if new:
+        session.execute(insert(Server), list(new.values()))
+    return [known[run.vendor, run.server] for run in runs]
+
+
+def _vendors(session: Session, wanted: set[str]) -> None:
+    known = set(session.scalars(select(Vendor.vendor_id).where(Vendor.vendor_id.in_(wanted))))
+    for vendor in sorted(wanted - known):
+        session.add(Vendor(vendor_id=vendor, name=VENDOR_NAMES.get(vendor, vendor), observed_at=datetime.now(UTC)))
     session.flush()
-    return known.server_id
 
 
-def _described(run: Run) -> dict[str, Any]:
+def _known(session: Session, runs: Sequence[Prepared]) -> dict[tuple[str, str], str]:
+    """The identifiers of the servers that are there, by vendor and by what the run calls them."""
+    names = {run.server for run in runs}
+    found = session.execute(
+        select(Server.vendor_id, Server.server_id, Server.api_reference)
+        .where(
+            Server.vendor_id.in_({run.vendor for run in runs}),
+            or_(Server.server_id.in_(names), Server.api_reference.in_(names)),
+        )
+        .order_by(Server.server_id.desc())
+    ).all()
+    known = {(vendor, reference): server for vendor, server, reference in found}
+    return known | {(vendor, server): server for vendor, server, _ in found}
+
+
+def _described(run: Prepared) -> dict[str, Any]:
     facts = run.facts
-    name = str(run.meta.benchctl.get("api_reference") or run.server)
+    name = run.api_reference
     gpus = [gpu for gpu in facts.get("gpus") or () if isinstance(gpu, dict)]
     cpu = str(facts.get("cpu_model") or "")
     return {

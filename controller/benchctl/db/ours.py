@@ -1,14 +1,18 @@
-"""benchctl's own tables: sweeps, their jobs, what they asked a cloud for, and every measurement with its provenance."""
+"""benchctl's own tables: sweeps, jobs, what they asked a cloud for, every measurement, and the history of prices."""
 
 from __future__ import annotations
 
-from datetime import datetime  # noqa: TC003 - SQLAlchemy reads the annotations
+from datetime import date, datetime  # noqa: TC003 - SQLAlchemy reads the annotations
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, Index
+from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from benchctl.db.columns import Base, CanonicalJson, Utc
+
+BENCHCTL = "benchctl"
+SPARE_CORES = "spare-cores"
+"""Who measured a sweep."""
 
 
 class Sweep(Base):
@@ -22,6 +26,9 @@ class Sweep(Base):
     suite: Mapped[str | None] = mapped_column(doc="name of the suite")
     vendors: Mapped[list[str]] = mapped_column(CanonicalJson, default=list, doc="vendors asked for")
     weights: Mapped[str | None] = mapped_column(doc="weights asked for: ``auto``, ``real`` or ``synthetic``")
+    source: Mapped[str] = mapped_column(
+        default=BENCHCTL, server_default=BENCHCTL, doc="who measured: ``benchctl`` or ``spare-cores``"
+    )
     status: Mapped[str] = mapped_column(default="running", doc="``running``, ``finished``, ``stopped`` or ``failed``")
     request: Mapped[dict[str, Any]] = mapped_column(CanonicalJson, default=dict, doc="all that was asked for")
     error: Mapped[str | None] = mapped_column(doc="why it failed, one sentence")
@@ -51,7 +58,126 @@ class Job(Base):
     price_usd_per_hour: Mapped[float | None] = mapped_column(doc="price at launch in USD per hour; none if unknown")
     currency: Mapped[str | None] = mapped_column(doc="currency in which the vendor lists the price")
     host: Mapped[dict[str, Any] | None] = mapped_column(CanonicalJson, doc="facts of the machine, as found on it")
+    exit_code: Mapped[int | None] = mapped_column(doc="how the run ended, by its ``meta.json``; 0 is well")
     error: Mapped[str | None] = mapped_column(doc="why it failed, one sentence")
+
+
+class JobTime(Base):
+    """Where the billed time of a job went: one row per cause, together the time between its start and its end."""
+
+    __tablename__ = "job_time"
+    __table_args__ = (ForeignKeyConstraint(["sweep_id", "job_id"], ["job.sweep_id", "job.job_id"]),)
+
+    sweep_id: Mapped[str] = mapped_column(primary_key=True, doc="the sweep")
+    job_id: Mapped[str] = mapped_column(primary_key=True, doc="the job")
+    cause: Mapped[str] = mapped_column(
+        primary_key=True,
+        doc="``image`` (before the first word of the benchmark), ``download_wait``, ``load`` (with warm-up), "
+        "``samples``, ``timeouts``, ``probing`` (how many layers fit a GPU) or ``other``",
+    )
+    seconds: Mapped[float] = mapped_column(doc="how long, seconds")
+
+
+class RawRun(Base):
+    """The raw files of one run as they were when they were taken in: what makes a second ingest quick.
+
+    Every measurement leads back to its raw file: ``origin`` of its job's raw run, then ``measurement.raw_path``.
+    """
+
+    __tablename__ = "raw_run"
+    __table_args__ = (
+        ForeignKeyConstraint(["sweep_id", "job_id"], ["job.sweep_id", "job.job_id"]),
+        Index("ix_raw_run_job", "sweep_id", "job_id"),
+    )
+
+    origin: Mapped[str] = mapped_column(primary_key=True, doc="absolute path of the lake, the folder or the archive")
+    path: Mapped[str] = mapped_column(primary_key=True, doc="the run's folder, relative to ``origin``")
+    fingerprint: Mapped[str] = mapped_column(doc="sizes and times of the files; the same means nothing is new")
+    sweep_id: Mapped[str] = mapped_column(doc="the sweep that it belongs to")
+    job_id: Mapped[str] = mapped_column(doc="the job that it is")
+    ingested_at: Mapped[datetime] = mapped_column(Utc, doc="when it was taken in, UTC")
+    damage: Mapped[list[dict[str, Any]]] = mapped_column(
+        CanonicalJson, default=list, doc="what was set aside: ``{path, line, reason}``"
+    )
+
+
+class Price(Base):
+    """Every price that was ever seen, with where and when: the history behind ``server_price``.
+
+    ``server_price`` is derived from the rows that are open: of each of its keys the one with the newest
+    ``source_date``, which is marked ``is_current`` here.
+    """
+
+    __tablename__ = "price"
+    __table_args__ = (
+        ForeignKeyConstraint(["vendor_id", "server_id"], ["server.vendor_id", "server.server_id"]),
+        ForeignKeyConstraint(
+            ["vendor_id", "region_id", "zone_id"],
+            ["zone.vendor_id", "zone.region_id", "zone.zone_id"],
+            name="fk_price_vendor_id_zone",
+        ),
+        Index("ix_price_server", "vendor_id", "server_id"),
+    )
+
+    vendor_id: Mapped[str] = mapped_column(primary_key=True, doc="the vendor")
+    region_id: Mapped[str] = mapped_column(primary_key=True, doc="the region; ``*`` where the source names none")
+    zone_id: Mapped[str] = mapped_column(primary_key=True, doc="the zone; ``*`` where the source names none")
+    server_id: Mapped[str] = mapped_column(primary_key=True, doc="the server type")
+    allocation: Mapped[str] = mapped_column(String(8), primary_key=True, doc="``ONDEMAND``, ``SPOT`` or ``RESERVED``")
+    source: Mapped[str] = mapped_column(primary_key=True, doc="where the price was read")
+    since: Mapped[datetime] = mapped_column(Utc, primary_key=True, doc="when it was first seen, UTC")
+    until: Mapped[datetime | None] = mapped_column(Utc, doc="when it was seen to be gone or changed; none while open")
+    price: Mapped[float] = mapped_column(doc="price of one unit")
+    currency: Mapped[str] = mapped_column(doc="ISO 4217 code")
+    unit: Mapped[str] = mapped_column(String(8), default="HOUR", doc="what the price is for")
+    operating_system: Mapped[str] = mapped_column(default="Linux", doc="what runs on it")
+    source_date: Mapped[date | None] = mapped_column(doc="the day of which the source says that it is the price")
+    licence: Mapped[str | None] = mapped_column(doc="licence of the source")
+    is_current: Mapped[bool] = mapped_column(default=False, doc="whether it is the one that ``server_price`` holds")
+    flags: Mapped[list[str]] = mapped_column(
+        CanonicalJson,
+        default=list,
+        doc="doubts: ``gpu_priced_like_cpu``, ``spot_above_ondemand``, ``off_family``, ``unknown_currency``",
+    )
+
+
+class ServerHistory(Base):
+    """Server types as catalogues described them, from when to when: a type that vanishes is closed, never deleted."""
+
+    __tablename__ = "server_history"
+    __table_args__ = (ForeignKeyConstraint(["vendor_id", "server_id"], ["server.vendor_id", "server.server_id"]),)
+
+    vendor_id: Mapped[str] = mapped_column(primary_key=True, doc="the vendor")
+    server_id: Mapped[str] = mapped_column(primary_key=True, doc="the server type")
+    since: Mapped[datetime] = mapped_column(Utc, primary_key=True, doc="when it was first seen so, UTC")
+    until: Mapped[datetime | None] = mapped_column(Utc, doc="when it was seen gone or changed; none while it is so")
+    status: Mapped[str] = mapped_column(String(8), doc="``ACTIVE`` or ``INACTIVE``")
+    source: Mapped[str] = mapped_column(doc="the catalogue that said so")
+    facts: Mapped[dict[str, Any]] = mapped_column(CanonicalJson, doc="its row in ``server`` as it was")
+
+
+class ExchangeRate(Base):
+    """What a currency was worth on a day. Money is converted with one of these, which is shown, or not at all."""
+
+    __tablename__ = "exchange_rate"
+
+    currency: Mapped[str] = mapped_column(primary_key=True, doc="ISO 4217 code")
+    rate_date: Mapped[date] = mapped_column(primary_key=True, doc="the day of the rate")
+    source: Mapped[str] = mapped_column(primary_key=True, doc="who says so")
+    usd_per_unit: Mapped[float] = mapped_column(doc="US dollars for one unit of the currency")
+
+
+class CatalogSource(Base):
+    """What was taken into the catalogue from where: what makes a second ``catalog pull`` cheap."""
+
+    __tablename__ = "catalog_source"
+
+    url: Mapped[str] = mapped_column(primary_key=True, doc="address, or absolute path of a file")
+    kind: Mapped[str] = mapped_column(doc="``database``, ``prices`` or ``rates``")
+    etag: Mapped[str | None] = mapped_column(doc="the server's mark of this version")
+    sha256: Mapped[str] = mapped_column(doc="checksum of what was read, hex")
+    size_bytes: Mapped[int] = mapped_column(BigInteger, doc="size of what was read")
+    imported_at: Mapped[datetime] = mapped_column(Utc, doc="when it was taken in, UTC")
 
 
 class Instance(Base):
@@ -98,7 +224,7 @@ class Measurement(Base):
     vendor_id: Mapped[str] = mapped_column(doc="the vendor")
     server_id: Mapped[str] = mapped_column(doc="the server type, or the machine")
 
-    outcome: Mapped[str] = mapped_column(index=True, doc="``ok``, ``below_threshold``, ``predicted_skip``, ...")
+    outcome: Mapped[str] = mapped_column(doc="``ok``, ``below_threshold``, ``predicted_skip``, ...")
     reason: Mapped[str] = mapped_column(default="", doc="why, in one sentence; empty for an unremarkable ``ok``")
     noisy: Mapped[list[str]] = mapped_column(CanonicalJson, default=list, doc="limits of noise that were broken")
     attempt: Mapped[int] = mapped_column(default=1, doc="the try that counts")
@@ -145,3 +271,4 @@ class Measurement(Base):
     currency: Mapped[str | None] = mapped_column(doc="currency in which the vendor lists the price")
     raw_path: Mapped[str] = mapped_column(doc="raw file, relative to the folder that holds the sweep's")
     raw_line: Mapped[int | None] = mapped_column(doc="line of the raw file that ended the scenario")
+    raw_offset: Mapped[int | None] = mapped_column(BigInteger, doc="where that line begins in the file, bytes")

@@ -6,7 +6,18 @@ Importing this module makes :data:`metadata` complete, which migrations and the 
 from __future__ import annotations
 
 from benchctl.db.columns import Base
-from benchctl.db.ours import Instance, Job, Measurement, Sweep
+from benchctl.db.ours import (
+    CatalogSource,
+    ExchangeRate,
+    Instance,
+    Job,
+    JobTime,
+    Measurement,
+    Price,
+    RawRun,
+    ServerHistory,
+    Sweep,
+)
 from benchctl.db.sparecores import Benchmark, BenchmarkScore, Country, Region, Server, ServerPrice, Vendor, Zone
 
 metadata = Base.metadata
@@ -14,7 +25,7 @@ metadata = Base.metadata
 THEIRS = (Country, Vendor, Region, Zone, Server, ServerPrice, Benchmark, BenchmarkScore)
 """Tables that Spare Cores' database has too, in an order in which each can be filled."""
 
-OURS = (Sweep, Job, Instance, Measurement)
+OURS = (Sweep, Job, JobTime, RawRun, Instance, Measurement, Price, ServerHistory, ExchangeRate, CatalogSource)
 """Tables that are benchctl's own, in an order in which each can be filled."""
 
 __all__ = [
@@ -23,12 +34,18 @@ __all__ = [
     "Base",
     "Benchmark",
     "BenchmarkScore",
+    "CatalogSource",
     "Country",
+    "ExchangeRate",
     "Instance",
     "Job",
+    "JobTime",
     "Measurement",
+    "Price",
+    "RawRun",
     "Region",
     "Server",
+    "ServerHistory",
     "ServerPrice",
     "Sweep",
     "Vendor",

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from benchctl import lake
-from benchctl.results import UNJUDGED, read_run, run_folders
+from benchctl.rawfiles import runs_in
+from benchctl.results import UNJUDGED, read_run
 from llama_bench_core.values import Outcome
 from raw_runs import FILE, MODEL, SHA256, RawRun, rows_by_scenario, write_theirs
 
@@ -94,7 +95,7 @@ def test_a_run_of_theirs(tmp_path: Path) -> None:
     """A run without a journal is read from its rows by the same way."""
     run = read_run(write_theirs(tmp_path / "inspector", "hcloud", "cpx11"))
     assert not run.damage
-    assert (run.sweep, run.vendor, run.server, run.status) == ("inspector", "hcloud", "cpx11", "finished")
+    assert (run.sweep, run.vendor, run.server, run.status) == ("spare-cores-2025-04-16", "hcloud", "cpx11", "finished")
     assert {(one.task, one.tokens): len(one.samples_ns) for one in run.measured} == {
         key: len(rows) for key, rows in rows_by_scenario().items()
     }
@@ -159,5 +160,5 @@ def test_the_attempt_that_counts(tmp_path: Path) -> None:
 def test_all_runs_below_a_folder(tmp_path: Path) -> None:
     """Runs are found by their files, whatever lies between."""
     ours, theirs = RawRun().write(tmp_path), write_theirs(tmp_path / "inspector", "hcloud", "cpx11")
-    assert list(run_folders(tmp_path)) == sorted([ours, theirs])
-    assert list(run_folders(ours)) == [ours]
+    assert [one.folder for one in runs_in(tmp_path)] == sorted([ours, theirs])
+    assert [one.folder for one in runs_in(ours)] == [ours]

@@ -1,4 +1,4 @@
-"""Real databases for the tests of what is kept in one: SQLite always, PostgreSQL where its server is installed."""
+"""Real databases and file systems for tests: SQLite always, PostgreSQL where its server is installed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from benchctl.db.engine import open_database
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy import Engine
 
@@ -55,18 +55,29 @@ def postgres_socket() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def new_postgres_database(postgres_socket: Path) -> Callable[[], str]:
+    """Makes empty PostgreSQL databases; gives the URL of each."""
+    import psycopg
+
+    def make() -> str:
+        name = f"test_{uuid4().hex}"
+        with psycopg.connect(
+            host=str(postgres_socket), user="postgres", dbname="postgres", autocommit=True
+        ) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return f"postgresql://postgres@/{name}?host={postgres_socket}"
+
+    return make
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """URL of an empty database."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'test.db'}"
-    import psycopg
-
-    socket = request.getfixturevalue("postgres_socket")
-    name = f"test_{uuid4().hex}"
-    with psycopg.connect(host=str(socket), user="postgres", dbname="postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return f"postgresql://postgres@/{name}?host={socket}"
+    url: str = request.getfixturevalue("new_postgres_database")()
+    return url
 
 
 @pytest.fixture
@@ -77,3 +88,27 @@ def engine(database_url: str) -> Iterator[Engine]:
         yield opened
     finally:
         opened.dispose()
+
+
+@pytest.fixture
+def tmpfs() -> Iterator[Callable[[int], Path]]:
+    """Makes real file systems of so many bytes, which are gone after the test."""
+    if os.getuid() != 0:
+        pytest.skip("only root can mount a small file system")
+    made: list[Path] = []
+
+    def make(size: int) -> Path:
+        folder = Path(tempfile.mkdtemp(prefix="benchctl-tmpfs-", dir="/tmp"))
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True, check=False
+        )
+        if mounted.returncode:
+            folder.rmdir()
+            pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode().strip()}")
+        made.append(folder)
+        return folder
+
+    yield make
+    for folder in made:
+        subprocess.run(["umount", "-l", str(folder)], check=False)
+        folder.rmdir()

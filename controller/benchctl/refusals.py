@@ -1,0 +1,103 @@
+"""Why a vendor did not give a server, by the words of its answer.
+
+Codes come first where there are any; where a vendor has only text, the text is matched here and nowhere else.
+``tests/cases/refusals.yml`` holds recorded messages. A message is first the vendor's (or its Pulumi provider's) own
+words; :func:`classify` gives nothing for one that no rule knows, and the caller then says so.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+
+
+class Refusal(StrEnum):
+    """Why there was no server."""
+
+    QUOTA = "quota"
+    STOCK = "stock"
+    DEPRECATED = "deprecated"
+    NOT_OFFERED = "not_offered"
+    ACCOUNT = "account"
+    THROTTLED = "throttled"
+    MEMORY = "memory"
+
+
+REFUSAL_MEANINGS: dict[Refusal, str] = {
+    Refusal.QUOTA: "the account's limit is too low: ask the vendor to raise it",
+    Refusal.STOCK: "sold out there at that time: try again, or another zone or region",
+    Refusal.DEPRECATED: "the vendor no longer rents it to anyone",
+    Refusal.NOT_OFFERED: "not offered in the place, or with the settings, that were tried",
+    Refusal.ACCOUNT: "the account may not: login, permission or credit",
+    Refusal.THROTTLED: "too many calls to the vendor at once",
+    Refusal.MEMORY: "too little memory for the benchmark to start",
+}
+
+_RULES: tuple[tuple[Refusal, str], ...] = (
+    # Spare Cores' inspector, when a server has less memory than the task's minimum (exit code -2)
+    (Refusal.MEMORY, r"Task doesn't need to run on this instance"),
+    # what an account may have: AWS codes; GCP's sentence; Azure's OperationNotAllowed means other things besides, so
+    # that the word has to stand by it; Hetzner's and UpCloud's codes
+    (Refusal.QUOTA, r"\b(?:VcpuLimitExceeded|InstanceLimitExceeded|MaxSpotInstanceCountExceeded)\b"),
+    (Refusal.QUOTA, r"Quota '[^']+' exceeded|\b(?:Resource)?QuotaExceeded\b|QUOTA_EXCEEDED"),
+    (Refusal.QUOTA, r"exceeding approved [\w. -]*quota|\bPublicIPCountLimitReached\b"),
+    (Refusal.QUOTA, r"\bresource_limit_exceeded\b|\b[A-Z_]+_LIMIT_REACHED\b"),
+    (Refusal.QUOTA, r"not eligible for Free Tier"),
+    # no longer rented to anyone; before NOT_OFFERED, whose words are near
+    (Refusal.DEPRECATED, r"is obsolete and cannot be used|can no longer be ordered|has been retired"),
+    # sold out: AWS, GCP, Azure, Hetzner, UpCloud
+    (Refusal.STOCK, r"\bInsufficient(?:Instance|Host|ReservedInstance)?Capacity\b"),
+    (Refusal.STOCK, r"ZONE_RESOURCE_POOL_EXHAUSTED|does not have enough resources available"),
+    (Refusal.STOCK, r"\b(?:Zonal)?AllocationFailed\b|\bOverconstrained(?:Zonal)?AllocationRequest\b"),
+    (Refusal.STOCK, r"SkuNotAvailable[\s\S]*Capacity Restrictions"),
+    (Refusal.STOCK, r"\bresource_unavailable\b|\bplacement_error\b|error during placement|server location disabled"),
+    (Refusal.STOCK, r"\b[A-Z_]+_RESOURCES_UNAVAILABLE\b"),
+    # not there, or not so
+    (Refusal.NOT_OFFERED, r"api error Unsupported\b|\bInvalidInstanceType\b"),
+    (Refusal.NOT_OFFERED, r"Machine type with name '[^']+' does not exist|\bSkuNotAvailable\b"),
+    (Refusal.NOT_OFFERED, r"is not available in the current region|cannot boot Hypervisor Generation"),
+    (Refusal.NOT_OFFERED, r"(?i)server type \S+ (?:not found|is unavailable)|unsupported location for server type"),
+    # who asks
+    (Refusal.ACCOUNT, r"\b(?:InvalidClientTokenId|ExpiredToken|UnauthorizedOperation|AuthFailure|OptInRequired)\b"),
+    (Refusal.ACCOUNT, r"No valid credential sources|could not find default credentials|\bAuthorizationFailed\b"),
+    (Refusal.ACCOUNT, r"A Subscription ID must be configured|\((?:unauthorized|token_readonly|forbidden)\b"),
+    (Refusal.ACCOUNT, r"\bINSUFFICIENT_CREDITS\b|\bAUTHENTICATION_FAILED\b"),
+    # how often
+    (Refusal.THROTTLED, r"\bRequestLimitExceeded\b|Rate Limit Exceeded|\brate_limit_exceeded\b|\bTooManyRequests\b"),
+)
+_COMPILED = tuple((refusal, re.compile(pattern)) for refusal, pattern in _RULES)
+
+_NOISE = (
+    (re.compile(r"https response error StatusCode: (\d+), RequestID: [\w-]+, "), ""),  # AWS
+    (re.compile(r"\d+ errors? occurred:\s*\*?\s*"), ""),  # providers bridged from Terraform
+    (re.compile(r"^\s*\+\s+azure-native:\S+ \S+ \*\*creating failed\*\* error: "), ""),
+    (re.compile(r"(\((?:[a-z_]+)), [0-9a-f]{10,}\)"), r"\1)"),  # Hetzner's correlation
+    (re.compile(r"The sizes available in the current region are:[\s\S]*"), ""),
+    (
+        re.compile(
+            r"Operation could not be completed as it results in |Additional details - Deployment Model: [\w ]+, "
+        ),
+        "",
+    ),
+    (re.compile(r"Setup Alerts when Quota[\s\S]*|Learn more at[\s\S]*|Please visit http[\s\S]*"), ""),
+)
+"""What only the vendor's support can read, or nobody."""
+
+LONGEST = 240
+"""Characters of a message that a table shows."""
+
+
+def classify(message: str | None) -> Refusal | None:
+    """Why there was no server; nothing for a message that no rule knows."""
+    if not message:
+        return None
+    return next((refusal for refusal, pattern in _COMPILED if pattern.search(message)), None)
+
+
+def shortened(message: str | None) -> str:
+    """The message in one line, without request numbers, lists and addresses, and not too long for a table."""
+    text = message or ""
+    for pattern, kept in _NOISE:
+        text = pattern.sub(kept, text)
+    text = " ".join(text.split()).rstrip(" ,")
+    return text if len(text) <= LONGEST else text[: LONGEST - 3].rstrip() + "..."
