@@ -450,6 +450,26 @@ def predicted_model_miss(
     return Verdict(Outcome.PREDICTED_SKIP, f"from {smaller.name}, {' and '.join(found)} are expected, far too slow")
 
 
+def download_patience_seconds(
+    smaller: Model | None, seen: Sequence[Observation], model: Model, settings: PolicySettings
+) -> float:
+    """How long the machine may idle for a model: so long for each row that is expected of it, one at least.
+
+    Args:
+        smaller: the model measured before it; ``None`` where it is the first, which is waited for as long as for any.
+        seen: all scenarios of that one.
+        model: the model that is on its way.
+        settings: the two limits.
+    """
+    if smaller is None:
+        return settings.download_patience_seconds
+    rows = 0
+    for one in seen:
+        expected = scale_guesses({0: one.speed or 0.0}, smaller, model).get(0, 0.0)
+        rows += expected * sample_limit_seconds(one.scenario, model, 0.0, settings) >= one.scenario.tokens
+    return min(settings.download_patience_seconds, settings.patience_per_row_seconds * max(1, rows))
+
+
 def hopeless(shortest: Sequence[Observation]) -> bool:
     """Whether larger models need not be tried: the shortest scenario of every task proved too slow on this one."""
     missed = (Outcome.BELOW_THRESHOLD, Outcome.TIMEOUT)

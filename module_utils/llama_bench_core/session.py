@@ -437,7 +437,7 @@ class Session:
             if miss is not None:
                 self._give_up(bench, miss, models[position:])
                 return
-            supplied = self._await(bench, model)
+            supplied = self._await(bench, model, self._patience_seconds(bench, previous, model))
             if supplied is None:
                 continue
             known, place = self._placed(bench, model, supplied)
@@ -481,7 +481,11 @@ class Session:
         """How the shortest scenario of each task went."""
         return [bench.observation(model, bench.suite.of_task(task)[0]) for task in TASKS if bench.suite.of_task(task)]
 
-    def _await(self, bench: Bench, model: Model) -> Supplied | None:
+    def _patience_seconds(self, bench: Bench, smaller: Model | None, model: Model) -> float:
+        seen = [bench.observation(smaller, one) for one in bench.suite.scenarios] if smaller else []
+        return policy.download_patience_seconds(smaller, seen, model, bench.suite.policy)
+
+    def _await(self, bench: Bench, model: Model, patience_seconds: float) -> Supplied | None:
         """Wait for a model's file; ``None`` when it will not come, its scenarios then have their outcome."""
         assert self.supply is not None  # noqa: S101 - made before the first call
         while True:
@@ -493,7 +497,7 @@ class Session:
             if answer is not None:
                 return answer
             self._report(phase="downloading", model=model.name, task=None, tokens=None, tokens_per_second=None)
-            too_slow = self.supply.judge(model.name, bench.suite.policy.download_patience_seconds)
+            too_slow = self.supply.judge(model.name, patience_seconds)
             if too_slow:
                 self.supply.abandon(model.name, too_slow)
                 self._conclude_model(bench, model, Verdict(Outcome.DOWNLOAD_TOO_SLOW, too_slow))

@@ -123,7 +123,8 @@ class PolicySettings:
         short_prompt_speedup: factor on the speed seen at 16 tokens when a 128-token prompt is predicted from it.
         gpu_no_skip_below_tokens: with a GPU in part use no prompt shorter than this is skipped by prediction.
         memory_fraction: a model file larger than this share of the memory is not tried.
-        download_patience_seconds: how long the machine may idle for one model that is still on its way.
+        download_patience_seconds: how long the machine may idle at most for one model that is still on its way.
+        patience_per_row_seconds: and how long for each scenario of it that is expected to be fast enough.
         noise_retries: how often a noisy measurement is repeated.
         repeat_seconds: only where its samples took no longer than this: longer ones have averaged the noise already.
         max_cv: coefficient of variation of the samples over which a measurement is noisy.
@@ -142,8 +143,8 @@ class PolicySettings:
     max_warmups: int = 32
     load_seconds_per_gib: float = 4.0
     limit_samples: int = 5
-    miss_margin: float = 1.1
-    skip_margin: float = 1.05
+    miss_margin: float = 1.08
+    skip_margin: float = 1.04
     warmup_patience: float = 2.0
     model_margin: float = 2.0
     probe_seconds: float = 120.0
@@ -151,6 +152,7 @@ class PolicySettings:
     gpu_no_skip_below_tokens: int = 1024
     memory_fraction: float = 0.8
     download_patience_seconds: float = 1200.0
+    patience_per_row_seconds: float = 400.0
     noise_retries: int = 1
     repeat_seconds: float = 5.0
     max_cv: float = 0.03

@@ -323,3 +323,15 @@ def test_nothing_is_expected_of_a_model_where_the_smaller_one_shows_nothing():
     """A crash or a load that hung says nothing of the speed."""
     shortest = [policy.Observation(PROMPTS[0], verdict=Verdict(Outcome.CRASH))]
     assert policy.predicted_model_miss(shortest, SMALL, LARGE, SETTINGS) is None
+
+
+@pytest.mark.parametrize(("seconds", "patience"), [(0.05, 800.0), (40.0, 400.0)])
+def test_a_model_is_waited_for_as_long_as_the_rows_are_worth_that_are_expected_of_it(seconds, patience):
+    """Each scenario that it will probably measure is worth some minutes; one row at least is hoped for."""
+    seen = [policy.Observation(one, samples(seconds), Verdict(Outcome.OK)) for one in PROMPTS[:2]]
+    assert policy.download_patience_seconds(SMALL, seen, replace(SMALL, bytes=SMALL.bytes * 4), SETTINGS) == patience
+
+
+def test_the_first_model_is_waited_for_longest():
+    """Nothing is known yet, and without it there is nothing."""
+    assert policy.download_patience_seconds(None, [], SMALL, SETTINGS) == SETTINGS.download_patience_seconds
