@@ -112,8 +112,7 @@ class PolicySettings:
         max_warmups: how many values are queued for that where the speed is known.
         load_seconds_per_gib: what a time limit allows for loading (4 s per GiB is 256 MiB/s, plus one second).
         limit_samples: a time limit is the load allowance plus this many samples at the wanted speed.
-        miss_margin: a sample is too slow when it takes so many times what it may: single samples of good rows scatter
-            by a tenth.
+        miss_margin: a sample is too slow when it takes so many times what it may: single samples of good rows scatter.
         skip_margin: and one that was never taken is predicted to be when it would take so many times that.
         warmup_patience: and one that warms the machine up when it takes so many times that.
         model_margin: a model is not tried when so many times the speed expected from the smaller one is still too slow
