@@ -62,7 +62,7 @@ def line(name: str, whole: report.Summary) -> str:
     )
 
 
-def main() -> int:  # noqa: C901 - three reports one after the other
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--jobs", type=int, default=1)
