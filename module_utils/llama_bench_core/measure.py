@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from .events import Event, Process
-    from .noise import NoiseMonitor, NoiseReading
+    from .noise import Monitor, NoiseReading
     from .policy import Batch, Observation, TaskView
     from .rows import Row
-    from .state import History, Journal
+    from .state import History, Ledger
     from .suite import Suite
     from .values import Model, PolicySettings, Scenario
 
@@ -77,11 +77,11 @@ class Bench:
 
     binary: command.Binary
     start: Callable[[list[str]], Process]
-    journal: Journal
+    journal: Ledger
     suite: Suite
     threads: int
     cpu_mask: str
-    monitor: NoiseMonitor
+    monitor: Monitor
     check: Callable[[], None]
     report: Callable[..., None]
 
@@ -90,25 +90,23 @@ class Bench:
         """What the journal adds up to so far."""
         return self.journal.history
 
+    def observation(self, model: Model, scenario: Scenario) -> Observation:
+        """What is known of one scenario of one model."""
+        key = (model.name, scenario.task, scenario.tokens)
+        attempt = self.history.attempts.get(key, 1)
+        return policy.Observation(
+            scenario,
+            self.history.samples_of(key, attempt),
+            self.history.verdicts.get(key),
+            attempt,
+            self.history.samples_of(key, attempt - 1),
+        )
+
     def view(self, model: Model, task: str, partial_gpu: bool, guesses: Mapping[int, float]) -> TaskView:
         """What the policy sees of one task of one model."""
-        observations = []
-        for scenario in self.suite.scenarios:
-            if scenario.task == task:
-                key = (model.name, task, scenario.tokens)
-                attempt = self.history.attempts.get(key, 1)
-                observations.append(
-                    policy.Observation(
-                        scenario,
-                        self.history.samples_of(key, attempt),
-                        self.history.verdicts.get(key),
-                        attempt,
-                        self.history.samples_of(key, attempt - 1),
-                    )
-                )
         return policy.TaskView(
             model=model,
-            observations=tuple(observations),
+            observations=tuple(self.observation(model, one) for one in self.suite.scenarios if one.task == task),
             load_seconds=self.history.loads.get(model.name),
             partial_gpu=partial_gpu,
             guesses=guesses,
@@ -121,7 +119,7 @@ class Bench:
         conclude(self.journal, self.suite.policy, model, scenario, verdict)
 
 
-def conclude(journal: Journal, settings: PolicySettings, model: Model, scenario: Scenario, verdict: Verdict) -> None:
+def conclude(journal: Ledger, settings: PolicySettings, model: Model, scenario: Scenario, verdict: Verdict) -> None:
     """Write the end of a scenario, unless it has ended already.
 
     What is measured stays measured: where enough samples were taken before a crash, the end of the time or the like,
@@ -255,6 +253,7 @@ class _BatchRun:
         self.queue = deque(batch.values)
         self.loaded = False
         self.first_sample: float | None = None
+        self.warm = False
         self.began: float | None = None
         self.quiet_since = 0.0
         self.sample_began: float | None = None
@@ -324,7 +323,9 @@ class _BatchRun:
             return False
         reading = self.bench.monitor.end()
         self._mark_loaded(event.at - (self.began or 0.0) - sum(row.samples_ns) / 1e9)
-        warming = bool(self.warmups) and self._warming(event, row)
+        self.warm = not self._warming(event, row)
+        # a decided scenario's values are there to warm up, however long that takes
+        warming = bool(self.warmups) and (not self.warm or self._decided(expected))
         self._record(row, expected, warming, reading)
         self.sample_began, self.quiet_since = None, event.at
         (self.warmups or self.queue).popleft()
@@ -373,7 +374,10 @@ class _BatchRun:
         if not self.queue:
             return True  # let it end by itself
         view = self._view()
-        surplus = list(itertools.takewhile(self._enough, (*self.warmups, *self.queue)))
+        # warm-ups of a decided scenario are not counted: the next process would begin with the same again, for ever
+        counted = self.warm and bool(self.warmups) and not self._decided(self.warmups[0])
+        ahead = (*self.warmups, *self.queue) if counted else tuple(self.queue)
+        surplus = list(itertools.takewhile(self._enough, ahead))
         if surplus:
             load = self.bench.history.loads.get(self.model.name, 0.0)
             seconds = [tokens / (view.observation(tokens).speed or math.inf) for tokens in surplus]
@@ -386,10 +390,13 @@ class _BatchRun:
             return False  # what it is predicted from disagrees or was noisy, and is settled first
         return any(not self._enough(tokens) for tokens in set(self.queue))
 
+    def _decided(self, tokens: int) -> bool:
+        return (self.model.name, self.task, tokens) in self.bench.history.verdicts
+
     def _enough(self, tokens: int) -> bool:
-        key = (self.model.name, self.task, tokens)
-        if key in self.bench.history.verdicts:
+        if self._decided(tokens):
             return True
+        key = (self.model.name, self.task, tokens)
         return policy.agreed(self.bench.history.current_samples(key), self.bench.suite.policy)
 
     def _overdue(self, now: float) -> bool:
@@ -399,23 +406,17 @@ class _BatchRun:
             # every row is here and yet it doesn't end: nothing more is owed to it
             return now - self.quiet_since > policy.load_allowance_seconds(self.model, settings)
         scenario = self.current
-        if self.sample_began is None or self.warmups:
+        load = self.bench.history.loads.get(self.model.name)
+        if self.sample_began is None:
             verdict = policy.judge_silence(scenario, self.model, now - self.quiet_since, settings)
-            if verdict is not None and self.sample_began is not None:
-                # not silent but slow: even a warm-up that lasts for longer than all samples may is proof enough
-                running = now - self.sample_began
-                verdict = replace(
-                    verdict,
-                    outcome=Outcome.BELOW_THRESHOLD,
-                    reason=f"under {scenario.tokens / running:.3g} tokens/s: a sample was cut after {running:.1f} s",
-                    evidence_seconds=round(running, 3),
-                )
+        elif self.warmups:
+            verdict = policy.judge_warmup(scenario, self.model, now - self.sample_began, load, settings)
         else:
-            load = self.bench.history.loads.get(self.model.name)
-            one = self._view().observation(scenario.tokens)
+            one = self.bench.observation(self.model, scenario)
             verdict = policy.judge_running(one, self.model, now - self.sample_began, load, settings)
-            if verdict is not None and verdict.outcome is Outcome.TIMEOUT and one.attempt <= settings.noise_retries:
-                _repeat(self.bench, self.model, one, verdict.noisy)
+            again = verdict is not None and verdict.outcome is Outcome.TIMEOUT and one.attempt <= settings.noise_retries
+            if verdict is not None and (again or policy.stalled(self._view(), one)):
+                _repeat(self.bench, self.model, one, verdict.noisy or ("cv",))
                 return True
         if verdict is None:
             return False

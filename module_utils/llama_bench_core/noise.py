@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, Protocol
 
 from .host import load_average
 from .tree import Tree, whole_number
@@ -69,6 +69,27 @@ class NoiseReading:
             load1=data.get("load1"),
             seconds=float(data.get("seconds", 0.0)),
         )
+
+
+class Monitor(Protocol):
+    """Watches the machine during a sample."""
+
+    def begin(self) -> None:
+        """A sample starts here."""
+
+    def end(self) -> NoiseReading:
+        """It ends here; what disturbed it."""
+
+
+class Undisturbed:
+    """A machine of which nothing is known but the samples' times, as in a recording: every reading is quiet."""
+
+    def begin(self) -> None:
+        """Nothing is read."""
+
+    def end(self) -> NoiseReading:
+        """No time at all, of which nothing was stolen."""
+        return NoiseReading(0.0, 0.0, None, None, 0.0)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def place(
     layers = _layers(header, bench, [gpu.memory_free_bytes for gpu in gpus])
     if not gpus or layers == 0:
         return Place(path, 0, _offload(0, offload.prove(0, None, None, gpus)))
-    log, held, failed = _probe(bench, model, path, layers, run)
+    log, held, failed = probe(bench, model, path, layers, run)
     if failed is not None:
         return failed
     proof = offload.prove(layers, log, held, gpus, header.tensor_bytes)
@@ -85,7 +85,7 @@ def _layers(header: Header, bench: Bench, free_bytes: list[int]) -> int:
     )
 
 
-def _probe(
+def probe(
     bench: Bench, model: Model, path: str, layers: int, run: Run
 ) -> tuple[offload.LoadLog | None, int | None, Verdict | None]:
     """Load the model once with the log on; what the log says, the GPU memory held, and what went wrong."""
@@ -102,7 +102,8 @@ def _probe(
         flags=asdict(bench.suite.flags),
         verbose=True,
     )
-    limit = policy.time_limit_seconds(bench.suite.scenarios[0], model, bench.suite.policy)
+    settings = bench.suite.policy
+    limit = max(settings.probe_seconds, policy.time_limit_seconds(bench.suite.scenarios[0], model, settings))
     held: int | None = None
     with bench.start(argv) as process:
         for event in process.events():

@@ -74,6 +74,10 @@ class Playback:
     Attributes:
         started: the arguments of every process so far.
         now: the simulated time, seconds.
+        tick_seconds: time between two ticks of a process.
+        tick_growth: a tick takes this share of what its pass has taken so far, where that is longer: a scenario that
+            never ends is then followed in some hundred steps, and a limit is noticed by so much too late.
+        restart_seconds: what each process takes besides loading its model.
     """
 
     def __init__(
@@ -82,11 +86,15 @@ class Playback:
         failures: Sequence[Failure] = (),
         *,
         tick_seconds: float = 1.0,
+        tick_growth: float = 0.0,
+        restart_seconds: float = 0.0,
         now: float = 0.0,
     ) -> None:
         self.started: list[list[str]] = []
         self.now = now
         self.tick_seconds = tick_seconds
+        self.tick_growth = tick_growth
+        self.restart_seconds = restart_seconds
         self._recordings = {one.file: one for one in recordings}
         self._failures = list(failures)
         self._happened = [0] * len(self._failures)
@@ -96,8 +104,14 @@ class Playback:
         """The simulated time, seconds."""
         return self.now
 
-    def sleep(self, seconds: float) -> None:
-        """Let simulated time pass."""
+    def spend(self, seconds: float, cause: str) -> None:  # noqa: ARG002 - for those who keep accounts
+        """Let simulated time pass.
+
+        Args:
+            seconds: how much.
+            cause: what it is spent on: ``restart``, ``load``, ``warmup`` (llama-bench's own), ``run TASK TOKENS`` or
+                ``hang``.
+        """
         self.now += seconds
 
     def start(
@@ -115,6 +129,10 @@ class Playback:
         """What is known of a model; a model never recorded loads in no time and runs for ever."""
         return self._recordings.get(file) or Recording(file, {}, 0.0)
 
+    def load_seconds(self, file: str) -> float:
+        """How long the next load of a model takes."""
+        return self.recording(file).load_seconds
+
     def next_seconds(self, file: str, task: str, tokens: int) -> float:
         """How long the next repetition takes; infinite when none was recorded."""
         samples = self.recording(file).samples_ns.get((task, tokens), ())
@@ -124,6 +142,11 @@ class Playback:
         index = self._taken.get(key, 0)
         self._taken[key] = index + 1
         return samples[index % len(samples)] / 1e9
+
+    def warmup_seconds(self, file: str, task: str, tokens: int) -> float:
+        """How long llama-bench's own warm-up takes: the whole prompt, or one token of generation."""
+        seconds = self.next_seconds(file, task, tokens)
+        return seconds if task == "pp" else seconds / tokens
 
     def failure(self, file: str, task: str, tokens: int) -> Failure | None:
         """What goes wrong here, if anything."""
@@ -224,20 +247,20 @@ class PlayedProcess:
         for index, (task, tokens) in enumerate(self._asked.values, start=1):
             yield from self._progress("starting", index, "")
             if index == 1:
-                yield from self._pass(self._playback.recording(self._file).load_seconds)
+                yield from self._pass(self._playback.restart_seconds, "restart")
+                yield from self._pass(self._playback.load_seconds(self._file), "load")
                 if (yield from self._fails(task, 0)):
                     return
-            if (yield from self._fails(task, tokens)):
-                return
             if self._asked.warmup:
                 yield from self._progress("warmup", index, task)
-                seconds = self._playback.next_seconds(self._file, task, tokens)
-                yield from self._pass(seconds if task == "pp" else seconds / tokens)
+                yield from self._pass(self._playback.warmup_seconds(self._file, task, tokens), "warmup")
             samples = []
             for repetition in range(1, self._asked.repetitions + 1):
                 yield from self._progress("run", index, task, repetition)
+                if (yield from self._fails(task, tokens)):
+                    return
                 seconds = self._playback.next_seconds(self._file, task, tokens)
-                yield from self._pass(seconds)
+                yield from self._pass(seconds, f"run {task} {tokens}")
                 samples.append(round(seconds * 1e9))
             yield RowLine(self._playback.now, parse_row(self._row(task, tokens, samples)))
 
@@ -248,11 +271,13 @@ class PlayedProcess:
             progress = Progress(kind, index, len(self._asked.values), task, repetition, repetitions)
             yield ProgressLine(self._playback.now, progress)
 
-    def _pass(self, seconds: float) -> Iterator[Event]:
+    def _pass(self, seconds: float, cause: str) -> Iterator[Event]:
         """Let time pass, with ticks; never ends for an infinite time."""
+        began = self._playback.now
         while seconds > 0:
-            step = min(seconds, self._playback.tick_seconds)
-            self._playback.sleep(step)
+            gone = self._playback.now - began
+            step = min(seconds, max(self._playback.tick_seconds, self._playback.tick_growth * gone))
+            self._playback.spend(step, cause)
             seconds -= step
             yield Tick(self._playback.now, self._playback.now - self._started_at)
 
@@ -269,7 +294,7 @@ class PlayedProcess:
                 yield Garbage(self._playback.now, text, error.problem)
             return False
         if failure.kind == "hang":
-            yield from self._pass(math.inf)
+            yield from self._pass(math.inf, "hang")
         self._said = failure.says
         self._exit = _ENDS[failure.kind]
         return True

@@ -4,12 +4,12 @@ The same functions decide on a real server, in a rehearsal and in a replay of re
 observed so far (:class:`TaskView`) and answer with values: which scenarios end without being run, which values the
 next llama-bench process gets, and, while it runs, whether to go on.
 
-The rules, and what they were measured to save on recorded runs, are explained in ``docs/measurement.md``:
+The rules are explained in ``docs/measurement.md``, what each saves on recorded runs in ``docs/policy.md``:
 
 * a scenario's *time limit* is what its load may take plus ``limit_samples`` samples at the wanted speed;
 * *predict before you run*: skip what, at the best speed seen at shorter lengths of this model and task, misses it;
 * *early verdict*: a first sample, or a sample that has been running for too long, proves the miss;
-* *samples until they agree*: two to five, until the relative standard error is small; two where one is long.
+* *samples until they agree*: two to five, until the relative standard error is small; five where they are short.
 """
 
 from __future__ import annotations
@@ -28,6 +28,12 @@ GIB = 1024**3
 
 UNKNOWN_WARMUPS = 8
 """Values queued for warming up while the speed is unknown; where they turn out long, they count as samples."""
+
+LONG_TOKENS = 1024
+"""Lengths beyond this are predicted from the next shorter one alone."""
+
+UNKNOWN_SHORT_TOKENS = 512
+"""While the speed is unknown, up to this length all samples are queued at once: mostly they are short."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +158,10 @@ def sample_limit_seconds(
     """
     at_wanted_speed = scenario.tokens / scenario.wanted_tokens_per_second
     load = load_allowance_seconds(model, settings) if load_seconds is None else load_seconds
-    return max(at_wanted_speed, (time_limit_seconds(scenario, model, settings) - load) / settings.limit_samples)
+    # their limit had to hold a warm-up besides the samples, which on prompts is one more
+    passes = settings.limit_samples + (scenario.task == "pp")
+    share = (time_limit_seconds(scenario, model, settings) - load) / passes
+    return max(at_wanted_speed, share)
 
 
 def fits_memory(model: Model, memory_bytes: int, settings: PolicySettings) -> Verdict | None:
@@ -172,23 +181,18 @@ def best_seen(view: TaskView, scenario: Scenario) -> tuple[float, Observation] |
     A scenario that was cut without a sample still bounds its speed from above: it had not done its tokens in the
     time it had been running.
     """
-    best: tuple[float, Observation] | None = None
+    known = []
     for one in view.observations:
-        shorter = one.scenario
-        if shorter.tokens >= scenario.tokens:
-            continue
-        speed = one.speed
-        if speed is None and one.verdict is not None and one.verdict.outcome is Outcome.BELOW_THRESHOLD:
-            evidence = one.verdict.evidence_seconds
-            speed = shorter.tokens / evidence if evidence else None
-        if speed is None:
-            continue
-        # a batch of 16 tokens does not fill the machine: 128 are up to twice as fast per token
-        if scenario.task == "pp" and scenario.tokens == 128:
-            speed *= view.settings.short_prompt_speedup
-        if best is None or speed > best[0]:
-            best = speed, one
-    return best
+        speed = speed_bound(one)
+        if one.scenario.tokens < scenario.tokens and speed is not None:
+            # a batch of 16 tokens does not fill the machine: 128 are up to twice as fast per token
+            if scenario.task == "pp" and scenario.tokens == 128:
+                speed *= view.settings.short_prompt_speedup
+            known.append((speed, one))
+    if scenario.tokens > LONG_TOKENS:
+        # where the machine is full the speed falls with the length
+        known = known[-1:]
+    return max(known, key=lambda pair: pair[0], default=None)
 
 
 def predicted_miss(view: TaskView, one: Observation) -> Verdict | None:
@@ -202,7 +206,7 @@ def predicted_miss(view: TaskView, one: Observation) -> Verdict | None:
     if seen is None:
         return None
     speed, where = seen
-    limit = sample_limit_seconds(scenario, view.model, view.load_seconds, view.settings)
+    limit = view.settings.skip_margin * sample_limit_seconds(scenario, view.model, view.load_seconds, view.settings)
     needed = scenario.tokens / speed
     if needed <= limit:
         return None
@@ -231,20 +235,22 @@ def predicted_skips(view: TaskView) -> tuple[tuple[Scenario, Verdict], ...]:
 
 
 def agreed(samples: Sequence[Sample], settings: PolicySettings) -> bool:
-    """Whether there are enough samples: they agree, one more is too long, or there is the most that is taken.
+    """Whether there are enough samples: they agree, or there is the most that is taken.
 
-    One more is too long when all of them would then take more than the least number of long ones: two of over ten
-    seconds, three of seven, four of five.
+    Short ones are cheap, and all are taken; long ones agree sooner, because each further one costs.
     """
     if len(samples) < settings.min_samples:
         return False
     if len(samples) >= settings.max_samples:
         return True
     taken = sum(sample.seconds for sample in samples)
-    if taken + taken / len(samples) > settings.min_samples * settings.long_sample_seconds:
-        return True
+    mean = taken / len(samples)
+    if settings.max_samples * mean <= settings.short_scenario_seconds:
+        return False
+    is_long = taken + mean > settings.min_samples * settings.long_sample_seconds
+    limit = settings.long_agreement if is_long else settings.agreement
     variation = coefficient_of_variation(samples)
-    return variation is not None and variation / math.sqrt(len(samples)) <= settings.agreement
+    return variation is not None and variation / math.sqrt(len(samples)) <= limit
 
 
 def judge_samples(
@@ -253,7 +259,7 @@ def judge_samples(
     """The verdict after a new sample: proven slower than wanted, measured, or ``None`` to go on sampling."""
     if not samples:
         return None
-    limit = sample_limit_seconds(scenario, model, load_seconds, settings)
+    limit = settings.miss_margin * sample_limit_seconds(scenario, model, load_seconds, settings)
     # the median: one sample that stalled among good ones says nothing of the machine's speed
     typical = statistics.median(sample.seconds for sample in samples)
     if typical > limit:
@@ -275,7 +281,7 @@ def judge_running(
     noisy), otherwise nothing is known (the caller repeats it once).
     """
     scenario = one.scenario
-    limit = sample_limit_seconds(scenario, model, load_seconds, settings)
+    limit = settings.miss_margin * sample_limit_seconds(scenario, model, load_seconds, settings)
     if running_seconds <= limit:
         return None
     evidence = round(running_seconds, 3)
@@ -285,6 +291,35 @@ def judge_running(
         return Verdict(Outcome.BELOW_THRESHOLD, reason, evidence_seconds=evidence)
     outcome = Outcome.OK if len(one.samples) >= settings.min_samples else Outcome.TIMEOUT
     return Verdict(outcome, f"a further sample stalled: {cut}", ("cv",), evidence, one.attempt)
+
+
+def stalled(view: TaskView, one: Observation) -> bool:
+    """Whether a first sample that was cut is rather a stall: shorter lengths promised at least twice the speed needed.
+
+    Small models on many cores stop for seconds now and then; such a scenario is tried once more.
+    """
+    if one.attempt > view.settings.noise_retries or one.samples:
+        return False
+    seen = best_seen(view, one.scenario)
+    if seen is None:
+        return False
+    limit = sample_limit_seconds(one.scenario, view.model, view.load_seconds, view.settings)
+    return 2 * one.scenario.tokens / seen[0] <= limit
+
+
+def judge_warmup(
+    scenario: Scenario, model: Model, running_seconds: float, load_seconds: float | None, settings: PolicySettings
+) -> Verdict | None:
+    """The verdict on a warm-up in flight: slower than any cold start makes it."""
+    limit = settings.warmup_patience * sample_limit_seconds(scenario, model, load_seconds, settings)
+    if running_seconds <= limit:
+        return None
+    return Verdict(
+        Outcome.BELOW_THRESHOLD,
+        f"under {scenario.tokens / running_seconds:.3g} tokens/s: its first sample was cut "
+        f"after {running_seconds:.1f} s, where {limit:.1f} s is the limit for one that warms up",
+        evidence_seconds=round(running_seconds, 3),
+    )
 
 
 def judge_silence(scenario: Scenario, model: Model, silent_seconds: float, settings: PolicySettings) -> Verdict | None:
@@ -332,9 +367,17 @@ def next_batch(view: TaskView) -> Batch | None:
     return Batch(values=tuple(values), warmups=_warmups(view, pending[0]), own_warmup=pending[0].scenario.task == "tg")
 
 
-def _warmups(view: TaskView, shortest: Observation) -> tuple[int, ...]:
-    """Values of the shortest scenario that fill the warm-up time; a long sample warms up by itself."""
+def _warmups(view: TaskView, first: Observation) -> tuple[int, ...]:
+    """Values that fill the warm-up time: of the task's shortest scenario, whose samples cost least.
+
+    Where that one could not be measured, of the first one that will be. A long sample warms up by itself.
+    """
     settings = view.settings
+    if not settings.warmup_seconds:
+        return ()
+    shortest = view.observations[0]
+    if shortest.verdict is not None and shortest.speed is None:
+        shortest = first
     tokens = shortest.scenario.tokens
     speed = shortest.speed or view.guesses.get(tokens)
     if speed is None:
@@ -356,10 +399,12 @@ def _samples_ahead(view: TaskView, one: Observation) -> int:
     seen = best_seen(view, one.scenario)
     speed = seen[0] if seen else view.guesses.get(one.scenario.tokens)
     if speed is None:
-        return settings.min_samples
+        return settings.max_samples if one.scenario.tokens <= UNKNOWN_SHORT_TOKENS else settings.min_samples
     load = load_allowance_seconds(view.model, settings) if view.load_seconds is None else view.load_seconds
-    rest = (settings.max_samples - settings.min_samples) * one.scenario.tokens / speed
-    return settings.max_samples if rest <= load else settings.min_samples
+    sample = one.scenario.tokens / speed
+    all_are_taken = settings.max_samples * sample <= settings.short_scenario_seconds
+    rest = (settings.max_samples - settings.min_samples) * sample
+    return settings.max_samples if all_are_taken or rest <= load else settings.min_samples
 
 
 def scale_guesses(speeds: Mapping[int, float], model: Model, larger: Model) -> dict[int, float]:
@@ -367,6 +412,62 @@ def scale_guesses(speeds: Mapping[int, float], model: Model, larger: Model) -> d
     if not model.size_bytes or not larger.size_bytes:
         return {}
     return {tokens: speed * model.size_bytes / larger.size_bytes for tokens, speed in speeds.items()}
+
+
+def speed_bound(one: Observation) -> float | None:
+    """The most that is known of a scenario's speed, tokens per second: as measured, or what it was cut for missing."""
+    if one.speed is not None or one.verdict is None or not one.verdict.evidence_seconds:
+        return one.speed
+    missed = one.verdict.outcome is Outcome.BELOW_THRESHOLD
+    return one.scenario.tokens / one.verdict.evidence_seconds if missed else None
+
+
+def predicted_model_miss(
+    shortest: Sequence[Observation], smaller: Model, model: Model, settings: PolicySettings
+) -> Verdict | None:
+    """``predicted_skip`` for a model that the next smaller one shows to be hopeless, before it is waited for.
+
+    Args:
+        shortest: the shortest scenario of each task, as it went with the smaller model.
+        smaller: that model.
+        model: the one that is to be tried.
+        settings: the margin.
+    """
+    found = []
+    for one in shortest:
+        bound = speed_bound(one)
+        if bound is None:
+            return None
+        expected = scale_guesses({0: bound}, smaller, model).get(0)
+        if expected is None:
+            return None
+        limit = sample_limit_seconds(one.scenario, model, 0.0, settings)
+        if settings.model_margin * expected * limit >= one.scenario.tokens:
+            return None
+        found.append(f"{expected:.2g} tokens/s in {one.scenario.name}")
+    if not found:
+        return None
+    return Verdict(Outcome.PREDICTED_SKIP, f"from {smaller.name}, {' and '.join(found)} are expected, far too slow")
+
+
+def download_patience_seconds(
+    smaller: Model | None, seen: Sequence[Observation], model: Model, settings: PolicySettings
+) -> float:
+    """How long the machine may idle for a model: so long for each row that is expected of it, one at least.
+
+    Args:
+        smaller: the model measured before it; ``None`` where it is the first, which is waited for as long as for any.
+        seen: all scenarios of that one.
+        model: the model that is on its way.
+        settings: the two limits.
+    """
+    if smaller is None:
+        return settings.download_patience_seconds
+    rows = 0
+    for one in seen:
+        expected = scale_guesses({0: one.speed or 0.0}, smaller, model).get(0, 0.0)
+        rows += expected * sample_limit_seconds(one.scenario, model, 0.0, settings) >= one.scenario.tokens
+    return min(settings.download_patience_seconds, settings.patience_per_row_seconds * max(1, rows))
 
 
 def hopeless(shortest: Sequence[Observation]) -> bool:
@@ -382,6 +483,8 @@ def repeat_noisy(
     if attempt > settings.noise_retries:
         return False
     spent = sum(sample.seconds for sample in samples)
+    if spent > settings.repeat_seconds:
+        return False
     return 2 * spent + load_allowance_seconds(model, settings) <= time_limit_seconds(scenario, model, settings)
 
 

@@ -26,11 +26,17 @@ from .suite import Suite, model_from_dict
 from .values import TASKS, CoreError, Model, Outcome, SettingsError, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from .delivery import Supplied
     from .events import Launcher, Process
+    from .host import HostFacts
+    from .noise import Monitor
+    from .policy import Observation
     from .programs import Run
+    from .supply import Supplier
+
+    Placed = Callable[[Bench, Model, str, gguf.Header, HostFacts, str, Run], "Place | Verdict"]
 
 STOP_SECONDS = 10.0
 """How long :func:`stop` waits for a measurement to end before it is killed; killing llama-bench takes an instant."""
@@ -112,6 +118,19 @@ class Request:
         )
 
 
+def supply_of(request: Request, models: Sequence[Model], weights: str) -> Supplier:
+    """What brings the models to this machine: downloads, or synthetic weights."""
+    return supply.Supply(
+        models,
+        str(request.models_dir),
+        weights=weights,
+        fetch=supply.FetchSettings(
+            connections=request.connections, mirror=request.mirror, token_file=request.token_file
+        ),
+        synthesize=synthetic.write,
+    )
+
+
 @dataclass
 class Tools:
     """The capabilities of a session; by default the real ones.
@@ -122,6 +141,13 @@ class Tools:
         clock: monotonic seconds, for waiting and for the session's limit.
         facts: what the machine is; gathered when not given.
         reachable: whether an address answers, for ``weights: auto``.
+        environment: what llama-bench may inherit of.
+        binary: the llama-bench; asked for its flags when not given.
+        monitor: watches the machine's noise; the kernel's counters when not given.
+        supply: makes what brings the models, of the request, the models and the kind of weights.
+        read_header: reads what a model file says of itself.
+        place: decides where a model's layers go, and proves it.
+        publish: shows the live progress in the state folder; ``None`` where nobody looks.
     """
 
     launcher: Launcher
@@ -130,6 +156,12 @@ class Tools:
     facts: host.HostFacts | None = None
     reachable: Callable[[str], bool] = supply.probe_reachable
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    binary: command.Binary | None = None
+    monitor: Monitor | None = None
+    supply: Callable[[Request, Sequence[Model], str], Supplier] = supply_of
+    read_header: Callable[[str], gguf.Header] = gguf.read_header
+    place: Placed = placement.place
+    publish: Callable[[Path, dict[str, Any]], None] | None = state.write_progress
 
 
 def measure(params: Mapping[str, Any], *, check: bool, stop: threading.Event) -> dict[str, Any]:
@@ -260,7 +292,7 @@ def _summary(request: Request, history: state.History) -> dict[str, Any]:
 class Session:
     """One start of the module: from the first look at the machine to the journal's ``end``."""
 
-    def __init__(self, request: Request, journal: state.Journal, tools: Tools, stop: threading.Event) -> None:
+    def __init__(self, request: Request, journal: state.Ledger, tools: Tools, stop: threading.Event) -> None:
         """Nothing is started yet."""
         self.request, self.journal, self.tools, self._stop = request, journal, tools, stop
         self.history = journal.history
@@ -270,8 +302,8 @@ class Session:
         self.facts = tools.facts or host.gather(paths=(str(request.models_dir),))
         self.progress: dict[str, Any] = {}
         self._written = 0.0
-        self.supply: supply.Supply | None = None
-        self.monitor = NoiseMonitor(own_pids=lambda: process_tree(os.getpid()))
+        self.supply: Supplier | None = None
+        self.monitor: Monitor = tools.monitor or NoiseMonitor(own_pids=lambda: process_tree(os.getpid()))
 
     def run(self) -> None:
         """Measure everything that is open; whatever happens, the journal says how it ended."""
@@ -298,7 +330,7 @@ class Session:
             self.journal.append("end", status=status, message=message)
 
     def _run(self) -> None:
-        binary = command.probe(self.request.llama_bench, self.tools.run)
+        binary = self.tools.binary or command.probe(self.request.llama_bench, self.tools.run)
         if self.request.device == "gpu" and not self.facts.gpus:
             raise SettingsError("A GPU was asked for, and this machine shows none.", "Use device: auto.", "device")
         weights = self._weights()
@@ -334,15 +366,7 @@ class Session:
             report=self._report,
         )
         wanted = self._worth_supplying(bench)
-        self.supply = supply.Supply(
-            wanted,
-            str(self.request.models_dir),
-            weights=weights,
-            fetch=supply.FetchSettings(
-                connections=self.request.connections, mirror=self.request.mirror, token_file=self.request.token_file
-            ),
-            synthesize=synthetic.write,
-        )
+        self.supply = self.tools.supply(self.request, wanted, weights)
         self.supply.start()
         self._measure_all(bench, wanted)
 
@@ -397,15 +421,23 @@ class Session:
         return wanted
 
     def _memory_bytes(self) -> int:
-        """RAM, or that of the GPUs where they may be used and have more: the file is mapped while they are filled."""
+        """RAM, and that of the GPUs where they may be used: what lies on them need not stay in RAM."""
         gpus = self.facts.gpus if self.request.device != "cpu" else ()
-        return max(self.facts.memory_bytes, sum(one.memory_bytes for one in gpus))
+        return self.facts.memory_bytes + sum(one.memory_bytes for one in gpus)
 
     def _measure_all(self, bench: Bench, models: list[Model]) -> None:
         speeds: dict[str, dict[int, float]] = {task: {} for task in TASKS}
         previous: Model | None = None
         for position, model in enumerate(models):
-            supplied = self._await(bench, model)
+            miss = (
+                policy.predicted_model_miss(self._shortest(bench, previous), previous, model, bench.suite.policy)
+                if previous
+                else None
+            )
+            if miss is not None:
+                self._give_up(bench, miss, models[position:])
+                return
+            supplied = self._await(bench, model, self._patience_seconds(bench, previous, model))
             if supplied is None:
                 continue
             known, place = self._placed(bench, model, supplied)
@@ -422,17 +454,17 @@ class Session:
                 }
             previous = known
             if self._hopeless(bench, known):
-                self._give_up(bench, known, models[position + 1 :])
+                reason = f"{known.name}, which is smaller, missed its shortest scenarios"
+                # one whose size was unknown may be smaller than it, and nothing follows for that
+                larger = [one for one in models[position + 1 :] if one.size_bytes > known.size_bytes]
+                self._give_up(bench, Verdict(Outcome.PREDICTED_SKIP, reason), larger)
 
-    def _give_up(self, bench: Bench, slow: Model, larger: list[Model]) -> None:
-        """End the larger models without a run, and stop what is still on its way for them."""
-        reason = f"{slow.name}, which is smaller, missed its shortest scenarios"
-        for model in larger:
-            if model.size_bytes <= slow.size_bytes:
-                continue  # its size was unknown, and nothing follows for it
+    def _give_up(self, bench: Bench, verdict: Verdict, models: Sequence[Model]) -> None:
+        """End models without a run, and stop what is still on its way for them."""
+        for model in models:
             if self.supply is not None:
-                self.supply.abandon(model.name, reason, Outcome.PREDICTED_SKIP)
-            self._conclude_model(bench, model, Verdict(Outcome.PREDICTED_SKIP, reason))
+                self.supply.abandon(model.name, verdict.reason, verdict.outcome)
+            self._conclude_model(bench, model, verdict)
 
     def _measure_task(self, bench: Bench, model: Model, task: str, place: Place, guesses: Mapping[int, float]) -> None:
         while True:
@@ -443,10 +475,17 @@ class Session:
             run_batch(bench, model, task, place, batch, guesses)
 
     def _hopeless(self, bench: Bench, model: Model) -> bool:
-        shortest = [bench.view(model, task, False, {}).observations[0] for task in TASKS if bench.suite.of_task(task)]
-        return policy.hopeless(shortest)
+        return policy.hopeless(self._shortest(bench, model))
 
-    def _await(self, bench: Bench, model: Model) -> Supplied | None:
+    def _shortest(self, bench: Bench, model: Model) -> list[Observation]:
+        """How the shortest scenario of each task went."""
+        return [bench.observation(model, bench.suite.of_task(task)[0]) for task in TASKS if bench.suite.of_task(task)]
+
+    def _patience_seconds(self, bench: Bench, smaller: Model | None, model: Model) -> float:
+        seen = [bench.observation(smaller, one) for one in bench.suite.scenarios] if smaller else []
+        return policy.download_patience_seconds(smaller, seen, model, bench.suite.policy)
+
+    def _await(self, bench: Bench, model: Model, patience_seconds: float) -> Supplied | None:
         """Wait for a model's file; ``None`` when it will not come, its scenarios then have their outcome."""
         assert self.supply is not None  # noqa: S101 - made before the first call
         while True:
@@ -458,7 +497,7 @@ class Session:
             if answer is not None:
                 return answer
             self._report(phase="downloading", model=model.name, task=None, tokens=None, tokens_per_second=None)
-            too_slow = self.supply.judge(model.name, bench.suite.policy.download_patience_seconds)
+            too_slow = self.supply.judge(model.name, patience_seconds)
             if too_slow:
                 self.supply.abandon(model.name, too_slow)
                 self._conclude_model(bench, model, Verdict(Outcome.DOWNLOAD_TOO_SLOW, too_slow))
@@ -467,12 +506,12 @@ class Session:
     def _placed(self, bench: Bench, model: Model, supplied: Supplied) -> tuple[Model, Place | Verdict]:
         """The model with what its file says, and where it goes; a file that can't be used ends this model alone."""
         try:
-            header = gguf.read_header(supplied.path)
+            header = self.tools.read_header(supplied.path)
             known = self._with_facts(model, supplied, header)
             too_large = policy.fits_memory(known, self._memory_bytes(), bench.suite.policy)
             if too_large is not None:
                 return known, too_large
-            return known, placement.place(
+            return known, self.tools.place(
                 bench, known, supplied.path, header, self.facts, self.request.device, self.tools.run
             )
         except (gguf.GgufError, synthetic.SyntheticError) as error:
@@ -523,6 +562,8 @@ class Session:
 
     def _report(self, *, force: bool = False, **facts: Any) -> None:
         """Refresh the live progress; at most twice a second, for a reader looks every few seconds."""
+        if self.tools.publish is None:
+            return
         self.progress.update(facts)
         now = self.tools.clock()
         if not (force or facts) and now - self._written < 0.5:
@@ -531,7 +572,7 @@ class Session:
         total = len(self.request.models) * len(self.request.suite.scenarios)
         still_open = len(_open_scenarios(self.request, self.history))
         elapsed = now - self.began
-        state.write_progress(
+        self.tools.publish(
             self.request.state_dir,
             {
                 "at": state.timestamp(),

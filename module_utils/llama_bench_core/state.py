@@ -14,7 +14,7 @@ import os
 import time
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable, Protocol
 
 from .noise import NoiseReading
 from .values import CoreError, Outcome, Sample, Verdict
@@ -139,7 +139,8 @@ class History:
 
     def samples_of(self, key: Key, attempt: int) -> tuple[Sample, ...]:
         """The samples of one attempt."""
-        return tuple(sample for sample in self.samples.get(key, ()) if sample.attempt == attempt)
+        taken = self.samples.get(key)
+        return tuple(sample for sample in taken if sample.attempt == attempt) if taken else ()
 
     def readings(self, key: Key, attempt: int) -> tuple[NoiseReading, ...]:
         """The noise during the samples of one attempt."""
@@ -156,6 +157,37 @@ def _seconds_between(began: str, ended: str) -> float:
 
 def _key(record: dict[str, Any]) -> Key:
     return (record["model"], record["task"], record["tokens"])
+
+
+class Ledger(Protocol):
+    """Where a session writes down what it learns: a file for a measurement, memory for a replay."""
+
+    history: History
+
+    def append(self, kind: str, **facts: Any) -> dict[str, Any]:
+        """Keep one record and take it in; the record as it is kept."""
+
+
+class MemoryJournal:
+    """A journal that lasts as long as the process, for replays: nothing is written anywhere.
+
+    Attributes:
+        records: what was appended, in order.
+        history: what it adds up to.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """Empty; ``clock`` gives the seconds that the records are dated by."""
+        self.records: list[dict[str, Any]] = []
+        self.history = History()
+        self._clock = clock
+
+    def append(self, kind: str, **facts: Any) -> dict[str, Any]:
+        """Keep one record and take it in."""
+        record: dict[str, Any] = {"kind": kind, "at": timestamp(self._clock()), **facts}
+        self.records.append(record)
+        self.history.apply(record)
+        return record
 
 
 class Journal:

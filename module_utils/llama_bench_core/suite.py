@@ -21,7 +21,15 @@ MODEL_NOTES = ("licence", "source")
 """Keys of a model that inform people only; accepted and left out of :class:`Model`."""
 
 _SUITE_KEYS = ("name", "description", "models", "scenarios", "flags", "policy")
-_MAY_BE_ZERO = ("noise_retries", "gpu_no_skip_below_tokens", "max_steal", "max_other_cores")
+_MAY_BE_ZERO = (
+    "noise_retries",
+    "gpu_no_skip_below_tokens",
+    "max_steal",
+    "max_other_cores",
+    "warmup_seconds",
+    "short_scenario_seconds",
+    "repeat_seconds",
+)
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,30 @@ from .web import Web, probe_reachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any
+    from typing import Any, Protocol
 
     from .delivery import Opener
+
+    class Supplier(Protocol):
+        """What brings a session's models, one after the other: :class:`Supply`, or a replay's simulated one."""
+
+        def start(self) -> None:
+            """Begin."""
+
+        def wait(self, name: str, timeout: float | None = None) -> Supplied | SupplyFailure | None:
+            """Wait for a model for so many seconds; ``None`` when it is still on its way then."""
+
+        def status(self) -> dict[str, dict[str, Any]]:
+            """Where each model is on its way."""
+
+        def judge(self, name: str, patience_seconds: float) -> str:
+            """Why a model will come too late; empty if it will not."""
+
+        def abandon(self, name: str, reason: str, outcome: Outcome = Outcome.DOWNLOAD_TOO_SLOW) -> None:
+            """Give up a model that will not be used."""
+
+        def stop(self) -> None:
+            """End all downloads."""
 
     Synthesize = Callable[[Model, str, Callable[[int], None], Callable[[], bool]], object]
     OnEvent = Callable[[str, str, str], None]

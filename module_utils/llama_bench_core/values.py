@@ -104,19 +104,28 @@ class PolicySettings:
         min_samples: samples that every measured scenario gets.
         max_samples: samples after which a scenario ends although they don't agree.
         agreement: relative standard error of the mean at which samples agree.
-        long_sample_seconds: a sample longer than this is taken ``min_samples`` times only; shorter ones as often as
-            fits into the time of those.
+        short_scenario_seconds: where ``max_samples`` take no longer than this altogether, all of them are taken.
+        long_sample_seconds: where samples take longer than ``min_samples`` of this length altogether,
+        long_agreement: they agree at this relative standard error.
         warmup_seconds: samples that begin within this time of a process's first one are discarded: processors that
             idled take a while to reach their speed.
         max_warmups: how many values are queued for that where the speed is known.
         load_seconds_per_gib: what a time limit allows for loading (4 s per GiB is 256 MiB/s, plus one second).
         limit_samples: a time limit is the load allowance plus this many samples at the wanted speed.
+        miss_margin: a sample is too slow when it takes so many times what it may: single samples of good rows scatter.
+        skip_margin: and one that was never taken is predicted to be when it would take so many times that.
+        warmup_patience: and one that warms the machine up when it takes so many times that.
+        model_margin: a model is not tried when so many times the speed expected from the smaller one is still too slow
+            for its shortest prompt and its shortest answer.
+        probe_seconds: how long a model may take to load onto a GPU for the first time, at least: from a cloud's disk
+            that is read for the first time.
         short_prompt_speedup: factor on the speed seen at 16 tokens when a 128-token prompt is predicted from it.
         gpu_no_skip_below_tokens: with a GPU in part use no prompt shorter than this is skipped by prediction.
         memory_fraction: a model file larger than this share of the memory is not tried.
-        download_patience_seconds: how long the machine may idle for one model that is still on its way; Spare Cores'
-            runs wait as long.
+        download_patience_seconds: how long the machine may idle at most for one model that is still on its way.
+        patience_per_row_seconds: and how long for each scenario of it that is expected to be fast enough.
         noise_retries: how often a noisy measurement is repeated.
+        repeat_seconds: only where its samples took no longer than this: longer ones have averaged the noise already.
         max_cv: coefficient of variation of the samples over which a measurement is noisy.
         max_steal: share of CPU time stolen by the hypervisor over which it is noisy.
         max_other_cores: CPU use of other processes, in cores, over which it is noisy.
@@ -126,16 +135,25 @@ class PolicySettings:
     min_samples: int = 2
     max_samples: int = 5
     agreement: float = 0.01
+    short_scenario_seconds: float = 5.0
     long_sample_seconds: float = 10.0
+    long_agreement: float = 0.05
     warmup_seconds: float = 1.0
     max_warmups: int = 32
     load_seconds_per_gib: float = 4.0
     limit_samples: int = 5
+    miss_margin: float = 1.08
+    skip_margin: float = 1.04
+    warmup_patience: float = 2.0
+    model_margin: float = 2.0
+    probe_seconds: float = 120.0
     short_prompt_speedup: float = 2.0
     gpu_no_skip_below_tokens: int = 1024
     memory_fraction: float = 0.8
-    download_patience_seconds: float = 300.0
+    download_patience_seconds: float = 1200.0
+    patience_per_row_seconds: float = 400.0
     noise_retries: int = 1
+    repeat_seconds: float = 5.0
     max_cv: float = 0.03
     max_steal: float = 0.01
     max_other_cores: float = 0.05

@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "import": ("benchctl.cli.ingest", "import_group", "Results of others into the database: spare-cores."),
     "catalog": ("benchctl.cli.catalog", "catalog", "Servers and prices: import, fetch and list them."),
     "models": ("benchctl.cli.models", "models", "The models that can be measured; synthetic weights."),
+    "replay": ("benchctl.cli.replay", "replay", "The policy over recorded runs: hours, money, rows kept and lost."),
     "doctor": ("benchctl.cli.doctor", "doctor", "What this machine has and lacks, and how to mend it."),
     "playbook": ("benchctl.cli.playbook", "playbook", "Run a carried playbook with ansible-playbook."),
 }
