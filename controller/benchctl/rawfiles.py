@@ -84,6 +84,14 @@ class RunFiles:
         return Path(self.origin) / self.path
 
     @property
+    def names(self) -> tuple[str, str]:
+        """Vendor and server, as the path calls them."""
+        parts = self.path.split("/")
+        if len(parts) < 3:
+            parts = [part for part in self.parts if part != "/"]
+        return (parts[-3] if len(parts) > 2 else "unknown", parts[-2] if len(parts) > 1 else "unknown")
+
+    @property
     def parts(self) -> tuple[str, ...]:
         """The folders of the whole path, the run's own last."""
         return (*PurePosixPath(self.origin).parts, *PurePosixPath(self.path).parts)

@@ -479,11 +479,9 @@ def _row_file(row: Mapping[str, Any]) -> str:
 
 
 def _names_in(files: RunFiles) -> tuple[str, str]:
-    """Vendor and server, as the path calls them."""
-    parts = [clean(part)[:LONGEST_NAME] for part in files.path.split("/")]
-    if len(parts) < 3:
-        parts = [clean(part)[:LONGEST_NAME] for part in files.parts]
-    return (parts[-3] if len(parts) > 2 else "unknown", parts[-2] if len(parts) > 1 else "unknown")
+    """Vendor and server, as keys can hold them."""
+    vendor, server = files.names
+    return clean(vendor)[:LONGEST_NAME], clean(server)[:LONGEST_NAME]
 
 
 def _sweep_of(files: RunFiles) -> str:
