@@ -165,7 +165,7 @@ def sample_limit_seconds(
 
 
 def fits_memory(model: Model, memory_bytes: int, settings: PolicySettings) -> Verdict | None:
-    """``oom`` for a model whose file is too large a share of the memory: RAM, or that of all GPUs where it is more."""
+    """``oom`` for a model whose file is too large a share of the memory: RAM, and that of the GPUs that may be used."""
     if model.size_bytes <= settings.memory_fraction * memory_bytes:
         return None
     return Verdict(
@@ -420,34 +420,6 @@ def speed_bound(one: Observation) -> float | None:
         return one.speed
     missed = one.verdict.outcome is Outcome.BELOW_THRESHOLD
     return one.scenario.tokens / one.verdict.evidence_seconds if missed else None
-
-
-def predicted_model_miss(
-    shortest: Sequence[Observation], smaller: Model, model: Model, settings: PolicySettings
-) -> Verdict | None:
-    """``predicted_skip`` for a model that the next smaller one shows to be hopeless, before it is waited for.
-
-    Args:
-        shortest: the shortest scenario of each task, as it went with the smaller model.
-        smaller: that model.
-        model: the one that is to be tried.
-        settings: the margin.
-    """
-    found = []
-    for one in shortest:
-        bound = speed_bound(one)
-        if bound is None:
-            return None
-        expected = scale_guesses({0: bound}, smaller, model).get(0)
-        if expected is None:
-            return None
-        limit = sample_limit_seconds(one.scenario, model, 0.0, settings)
-        if settings.model_margin * expected * limit >= one.scenario.tokens:
-            return None
-        found.append(f"{expected:.2g} tokens/s in {one.scenario.name}")
-    if not found:
-        return None
-    return Verdict(Outcome.PREDICTED_SKIP, f"from {smaller.name}, {' and '.join(found)} are expected, far too slow")
 
 
 def download_patience_seconds(

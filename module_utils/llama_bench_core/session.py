@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from .events import Launcher, Process
     from .host import HostFacts
     from .noise import Monitor
-    from .policy import Observation
     from .programs import Run
     from .supply import Supplier
 
@@ -429,14 +428,6 @@ class Session:
         speeds: dict[str, dict[int, float]] = {task: {} for task in TASKS}
         previous: Model | None = None
         for position, model in enumerate(models):
-            miss = (
-                policy.predicted_model_miss(self._shortest(bench, previous), previous, model, bench.suite.policy)
-                if previous
-                else None
-            )
-            if miss is not None:
-                self._give_up(bench, miss, models[position:])
-                return
             supplied = self._await(bench, model, self._patience_seconds(bench, previous, model))
             if supplied is None:
                 continue
@@ -475,11 +466,8 @@ class Session:
             run_batch(bench, model, task, place, batch, guesses)
 
     def _hopeless(self, bench: Bench, model: Model) -> bool:
-        return policy.hopeless(self._shortest(bench, model))
-
-    def _shortest(self, bench: Bench, model: Model) -> list[Observation]:
-        """How the shortest scenario of each task went."""
-        return [bench.observation(model, bench.suite.of_task(task)[0]) for task in TASKS if bench.suite.of_task(task)]
+        tasks = [bench.suite.of_task(task) for task in TASKS]
+        return policy.hopeless([bench.observation(model, scenarios[0]) for scenarios in tasks if scenarios])
 
     def _patience_seconds(self, bench: Bench, smaller: Model | None, model: Model) -> float:
         seen = [bench.observation(smaller, one) for one in bench.suite.scenarios] if smaller else []

@@ -115,8 +115,6 @@ class PolicySettings:
         miss_margin: a sample is too slow when it takes so many times what it may: single samples of good rows scatter.
         skip_margin: and one that was never taken is predicted to be when it would take so many times that.
         warmup_patience: and one that warms the machine up when it takes so many times that.
-        model_margin: a model is not tried when so many times the speed expected from the smaller one is still too slow
-            for its shortest prompt and its shortest answer.
         probe_seconds: how long a model may take to load onto a GPU for the first time, at least: from a cloud's disk
             that is read for the first time.
         short_prompt_speedup: factor on the speed seen at 16 tokens when a 128-token prompt is predicted from it.
@@ -145,7 +143,6 @@ class PolicySettings:
     miss_margin: float = 1.08
     skip_margin: float = 1.04
     warmup_patience: float = 2.0
-    model_margin: float = 2.0
     probe_seconds: float = 120.0
     short_prompt_speedup: float = 2.0
     gpu_no_skip_below_tokens: int = 1024

@@ -25,7 +25,6 @@ RULES = {
     "short scenarios also until they agree": {"short_scenario_seconds": 0.0},
     "long scenarios agree at 1 % too": {"long_agreement": 0.01},
     "no prediction of scenarios": {"skip_margin": 1e9},
-    "no prediction of models": {"model_margin": 1e9},
     "no early verdict on samples": {"miss_margin": 5.0},
     "no early verdict on warm-ups": {"warmup_patience": 6.0},
     "noisy measurements not repeated": {"noise_retries": 0},

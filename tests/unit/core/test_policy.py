@@ -305,26 +305,6 @@ def test_a_warm_up_that_lasts_for_twice_the_limit_of_a_sample_is_proof_too():
     assert policy.judge_warmup(PROMPTS[0], SMALL, limit + 0.1, 0.2, SETTINGS).outcome is Outcome.BELOW_THRESHOLD
 
 
-@pytest.mark.parametrize(("pp_seconds", "tg_seconds", "tried"), [(0.1, 0.2, True), (2.0, 0.2, True), (2.0, 9.0, False)])
-def test_a_model_is_not_waited_for_when_the_smaller_one_shows_it_hopeless(pp_seconds, tg_seconds, tried):
-    """Twice the speed expected by its bytes must be too slow for the shortest prompt and the shortest answer."""
-    shortest = [
-        policy.Observation(PROMPTS[0], samples(pp_seconds), Verdict(Outcome.OK)),
-        policy.Observation(GENERATION[0], samples(tg_seconds), Verdict(Outcome.OK)),
-    ]
-    verdict = policy.predicted_model_miss(shortest, replace(LARGE, bytes=LARGE.bytes // 50), LARGE, SETTINGS)
-    assert (verdict is None) is tried
-    if verdict is not None:
-        assert verdict.outcome is Outcome.PREDICTED_SKIP
-        assert "far too slow" in verdict.reason
-
-
-def test_nothing_is_expected_of_a_model_where_the_smaller_one_shows_nothing():
-    """A crash or a load that hung says nothing of the speed."""
-    shortest = [policy.Observation(PROMPTS[0], verdict=Verdict(Outcome.CRASH))]
-    assert policy.predicted_model_miss(shortest, SMALL, LARGE, SETTINGS) is None
-
-
 @pytest.mark.parametrize(("seconds", "patience"), [(0.05, 800.0), (40.0, 400.0)])
 def test_a_model_is_waited_for_as_long_as_the_rows_are_worth_that_are_expected_of_it(seconds, patience):
     """Each scenario that it will probably measure is worth some minutes; one row at least is hoped for."""
