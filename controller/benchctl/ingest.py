@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 BATCH_RUNS = 200
 """Runs in one transaction: large enough that commits cost nothing, small enough that another writer's turn comes."""
 
-SECOND_PROCESS_BATCHES = 3
+FIRST_BATCHES = (25, 75)
+"""Sizes of the first batches."""
+
+SECOND_PROCESS_BATCHES = 4
 """From so many batches on a second process reads while this one writes; for fewer it does not pay to start it."""
 
 ARCHIVE = "results"
@@ -117,8 +120,9 @@ class Ingest:
             return
         mark = _checksum(self._path)
         origin = str(self._path.absolute())
-        if not self._again and self._knows(origin, mark):
-            yield from (self._summary(origin, path, row) for (_, path), row in _known(self._engine, origin).items())
+        known = _known(self._engine, origin) if not self._again and self._knows(origin, mark) else {}
+        if known:
+            yield from (self._summary(origin, path, row) for (_, path), row in known.items())
             return
         found = 0
         for summary in self._each(runs_in(self._path, self.damage)):
@@ -158,7 +162,7 @@ class Ingest:
             raise broken
 
     def _prepared(self, runs: list[RunFiles]) -> Iterator[list[Prepared]]:
-        batches = [runs[first : first + BATCH_RUNS] for first in range(0, len(runs), BATCH_RUNS)]
+        batches = _batches(runs)
         if self._runs is None or len(batches) < SECOND_PROCESS_BATCHES:
             yield from ([prepare(read_run(one)) for one in batch] for batch in batches)
             return
@@ -250,6 +254,17 @@ def known_places(engine: Engine) -> tuple[list[Path], list[Path]]:
             else:
                 folders.append(Path(origin) / path)
     return folders, sorted(archives)
+
+
+def _batches(runs: list[RunFiles]) -> list[list[RunFiles]]:
+    """All runs in batches; the first ones are small, so that writing begins soon after reading."""
+    found, first = [], 0
+    for size in (*FIRST_BATCHES, *[BATCH_RUNS] * len(runs)):
+        if first >= len(runs):
+            break
+        found.append(runs[first : first + size])
+        first += size
+    return found
 
 
 @dataclass(frozen=True)

@@ -148,10 +148,12 @@ def _fast(line: bytes, number: int, offset: int, log: Log) -> Measured | None:
             return None
         if min(prompt, generated) != 0 or not prompt + generated or not times:
             return None
-        if {one.__class__ for one in times} != {int} or min(times) <= 0:
+        total_ns = sum(times)
+        # a sum of whole numbers is one; what is 1 may be "true"
+        if total_ns.__class__ is not int or min(times) < 2:
             return None
         return _measured(
-            fields, "pp" if prompt else "tg", prompt + generated, tuple(times), layers, backends, gpus,
+            fields, "pp" if prompt else "tg", prompt + generated, tuple(times), total_ns, layers, backends, gpus,
             number, offset, log,
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError):
@@ -179,7 +181,17 @@ def _slow(line: str, number: int, offset: int, log: Log) -> Measured:
         "build_commit": row.build_commit,
     }
     return _measured(
-        fields, row.task, row.tokens, row.samples_ns, row.n_gpu_layers, row.backends, row.gpu_info, number, offset, log
+        fields,
+        row.task,
+        row.tokens,
+        row.samples_ns,
+        sum(row.samples_ns),
+        row.n_gpu_layers,
+        row.backends,
+        row.gpu_info,
+        number,
+        offset,
+        log,
     )
 
 
@@ -188,6 +200,7 @@ def _measured(
     task: str,
     tokens: int,
     times: tuple[int, ...],
+    total_ns: int,
     layers: int,
     backends: str,
     gpu_info: str,
@@ -196,7 +209,6 @@ def _measured(
     log: Log,
 ) -> Measured:
     file = file_name(fields["model_filename"])
-    total_ns = sum(times)
     if not 0 < tokens < 2**31 or total_ns > LARGEST_INTEGER:
         raise ValueError("its tokens or times are larger than any measurement's")
     on_cuda = "CUDA" in backends

@@ -85,7 +85,7 @@ def figures(tokens: int, samples_ns: Sequence[int]) -> tuple[float, float, float
     for one in speeds:
         squares += (one - mean) * (one - mean)
     stddev = math.sqrt(squares / (count - 1))
-    half = student_t_95(count - 1) * stddev / math.sqrt(count)
+    half = (T_95.get(count - 1) or student_t_95(count - 1)) * stddev / math.sqrt(count)
     return mean, median, stddev, max(0.0, mean - half), mean + half
 
 

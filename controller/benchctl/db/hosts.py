@@ -6,9 +6,11 @@ import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import insert, or_, select, update
+from sqlalchemy import or_, select, update
 
+from benchctl.db import bulk
 from benchctl.db.schema import Server, Vendor
+from benchctl.prepared import document, moment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,6 +36,21 @@ VENDOR_NAMES = {
 _ARCHITECTURES = {"x86_64": "X86_64", "amd64": "X86_64", "aarch64": "ARM64", "arm64": "ARM64", "i686": "I386"}
 _MIB = 1024 * 1024
 
+SERVER_COLUMNS = (
+    "vendor_id", "server_id", "name", "api_reference", "display_name", "description", "vcpus", "hypervisor",
+    "cpu_cores", "cpu_speed", "cpu_architecture", "cpu_manufacturer", "cpu_model", "memory_amount", "gpu_count",
+    "gpu_model", "gpu_memory_min", "gpu_memory_total",
+)  # fmt: skip
+"""What a run tells of its server, besides its GPUs."""
+
+SERVER_CONSTANTS = {
+    **dict.fromkeys(("cpu_flags", "cpus", "storages"), "'[]'"),
+    **dict.fromkeys(("storage_size", "inbound_traffic", "outbound_traffic", "ipv4"), "0"),
+    "cpu_allocation": "'DEDICATED'",
+    "status": "'ACTIVE'",
+}
+"""The obligatory columns of a server of which no run tells anything, as SQL; the model's own defaults."""
+
 
 def find_servers(session: Session, runs: Sequence[Prepared]) -> list[str]:
     """Make sure that the runs' servers are in the database, and give the ``server_id`` of each.
@@ -57,9 +74,18 @@ def find_servers(session: Session, runs: Sequence[Prepared]) -> list[str]:
                 continue
             change = update(Server).filter_by(vendor_id=run.vendor, server_id=known[key]).values(**described)
             session.execute(change if run.vendor in OWN else change.where(Server.vcpus == 0))
-    if new:
-        session.execute(insert(Server), list(new.values()))
+    _add(session, list(new.values()))
     return [known[run.vendor, run.server] for run in runs]
+
+
+def _add(session: Session, servers: Sequence[dict[str, Any]]) -> None:
+    """New servers, as the driver takes them: a corpus without a catalogue has thousands."""
+    if servers:
+        now = moment(datetime.now(UTC))
+        rows = [(*(one[name] for name in SERVER_COLUMNS), document(one["gpus"]), now) for one in servers]
+        bulk.insert(
+            session.connection(), Server, (*SERVER_COLUMNS, "gpus", "observed_at"), rows, constants=SERVER_CONSTANTS
+        )
 
 
 def _vendors(session: Session, wanted: set[str]) -> None:
