@@ -140,7 +140,7 @@ class PolicySettings:
     max_warmups: int = 32
     load_seconds_per_gib: float = 4.0
     limit_samples: int = 5
-    miss_margin: float = 1.08
+    miss_margin: float = 1.2
     skip_margin: float = 1.04
     warmup_patience: float = 2.0
     probe_seconds: float = 120.0
@@ -150,7 +150,7 @@ class PolicySettings:
     download_patience_seconds: float = 1200.0
     patience_per_row_seconds: float = 400.0
     noise_retries: int = 1
-    repeat_seconds: float = 5.0
+    repeat_seconds: float = 2.0
     max_cv: float = 0.03
     max_steal: float = 0.01
     max_other_cores: float = 0.05

@@ -269,10 +269,12 @@ def test_guesses_scale_with_the_bytes_to_be_read():
 
 
 def test_a_noisy_measurement_is_repeated_once_and_only_within_its_limit():
-    """Twice the samples must fit into the scenario's own time limit."""
-    assert policy.repeat_noisy(PROMPTS[0], SMALL, samples(1.0, 1.2), 1, SETTINGS)
-    assert not policy.repeat_noisy(PROMPTS[0], SMALL, samples(1.0, 1.2), 2, SETTINGS)
-    assert not policy.repeat_noisy(PROMPTS[0], SMALL, samples(*[7.0] * 5), 1, SETTINGS)
+    """Twice the samples must fit into the scenario's own time limit, and longer ones have averaged the noise."""
+    assert policy.repeat_noisy(PROMPTS[0], SMALL, samples(0.8, 1.1), 1, SETTINGS)
+    assert not policy.repeat_noisy(PROMPTS[0], SMALL, samples(0.8, 1.1), 2, SETTINGS)
+    assert not policy.repeat_noisy(PROMPTS[0], SMALL, samples(1.0, 1.2), 1, SETTINGS)
+    patient = replace(SETTINGS, repeat_seconds=100.0)
+    assert not policy.repeat_noisy(PROMPTS[0], SMALL, samples(*[7.0] * 5), 1, patient)
 
 
 def test_long_prompts_are_predicted_from_the_next_shorter_one_alone():

@@ -34,7 +34,13 @@ SUITE = Suite.from_dict(
         "models": ["small", "large"],
         "scenarios": {"pp": {16: 2, 512: 25}, "tg": {16: 1}},
         # the machine that runs this test may be busy: only the recorded times are to be judged
-        "policy": {"max_warmups": 1, "max_other_cores": 1000, "max_steal": 1, "min_clock_ratio": 0.0001},
+        "policy": {
+            "max_warmups": 1,
+            "max_other_cores": 1000,
+            "max_steal": 1,
+            "min_clock_ratio": 0.0001,
+            "repeat_seconds": 5,
+        },
     }
 )
 
@@ -197,7 +203,7 @@ def test_a_sample_that_takes_for_ever_is_cut_and_bounds_the_longer_ones(machine)
     assert found["small pp512"] == "predicted_skip"
     assert found["small tg16"] == "ok"
     evidence = history.verdicts["small", "pp", 16].evidence_seconds
-    assert 8 < evidence < 10
+    assert 8 < evidence / SUITE.policy.miss_margin < 9
     assert machine.playback.now < 60
 
 
