@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -72,13 +71,7 @@ def test_measured_like_the_real_file(llama_bench: Path, tmp_path: Path, name: st
     path.unlink()
 
 
-LARGEST = pytest.param(
-    "Llama-3.3-70B-Instruct",
-    marks=pytest.mark.skipif("BENCHCTL_TEST_LARGE" not in os.environ, reason="two minutes; set BENCHCTL_TEST_LARGE=1"),
-)
-
-
-@pytest.mark.parametrize("name", ["gemma-2b", "LLaMA-7b", "phi-4", LARGEST])
+@pytest.mark.parametrize("name", ["gemma-2b", "LLaMA-7b", "phi-4", "Llama-3.3-70B-Instruct"])
 def test_the_larger_ones_by_their_headers(llama_bench: Path, tmp_path: Path, name: str) -> None:
     """A sparse file is enough for llama-bench to load, to compute one token, and to report the figures.
 
