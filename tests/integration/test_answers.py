@@ -143,6 +143,14 @@ def test_names_that_are_nearly_right(engine: Engine, tmp_path: Path) -> None:
             queries.measurements(session, queries.Question(model="gemma-270m"))
 
 
+def test_show_names_the_server_of_a_sweep(home: Home, benchctl: Benchctl) -> None:
+    """A sweep over one server, as it ends with, stands under that server's name, device and build."""
+    filled(home, RawRun(price_usd_per_hour=0.046))
+    first = benchctl("show", "--sweep", "2026", check=True).stdout.splitlines()[0]
+    assert first == benchctl("show", check=True).stdout.splitlines()[0]
+    assert first.startswith("local/desk (AMD EPYC 7763 64-Core Processor, 2 cores, 8 GiB) · CPU · 2 threads")
+
+
 def test_show_on_a_terminal_and_in_a_pipe(home: Home, benchctl: Benchctl) -> None:
     """A pipe gets plain aligned columns, a terminal a table, both with speed, interval, samples, outcome and price."""
     filled(home, RawRun(price_usd_per_hour=0.046, extra=[("pp", 16384, "predicted_skip", "too slow")]))

@@ -107,7 +107,7 @@ def show(
         rows = [prices.of(row) for row in answer.rows]
         if source:
             rows = queries.with_sources(session, rows)
-    title = _title(rows, str(found)) if len(names) == 1 and not of_all else ""
+    title = _title(rows) if len(names) == 1 else ""
     emit(
         rows,
         _show_columns(rows, len(names) > 1, source),
@@ -315,8 +315,9 @@ def _raw_place(row: Mapping[str, Any]) -> str:
     return f"{place}{line}{offset}"
 
 
-def _title(rows: Sequence[Mapping[str, Any]], server: str) -> str:
+def _title(rows: Sequence[Mapping[str, Any]]) -> str:
     row = rows[0]
+    server = f"{row['vendor_id']}/{row['api_reference']}"
     parts = [server if row["display_name"] in row["api_reference"] else f"{server} ({row['display_name']})"]
     devices = sorted({one["device"] for one in rows if one["device"]})
     builds = sorted({one["llama_cpp_commit"] for one in rows if one["llama_cpp_commit"]})
