@@ -237,19 +237,20 @@ def _measured(session: Session, files: Sequence[str], weights: str, fallback: bo
         ages[vendor, server].append((newest is not None, newest, sweep))
     by_server: dict[Key, list[Any]] = defaultdict(list)
     fallbacks = set()
-    for row in session.execute(
+    rows = session.execute(
         select(
             columns.vendor_id, columns.server_id, columns.task, columns.tokens, columns.tokens_per_second,
             columns.sweep_id, columns.job_id, columns.load_seconds, columns.price_usd_per_hour, columns.outcome,
         ).where(*wanted)
-    ):  # fmt: skip
+    ).all()  # at once: one by one takes a tenth of a second more on two thousand servers  # fmt: skip
+    for row in rows:
         key = (row[0], row[1])
         if row[9] == FALLBACK:
             fallbacks.add(key)
             if not fallback:
                 continue
         by_server[key].append(row)
-    return {key: _fold(rows, sorted(ages[key])) for key, rows in by_server.items()}, len(fallbacks)
+    return {key: _fold(its, sorted(ages[key])) for key, its in by_server.items()}, len(fallbacks)
 
 
 _Age = tuple[bool, Any, str]
