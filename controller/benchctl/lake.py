@@ -32,6 +32,10 @@ STDOUT = "stdout"
 STDERR = "stderr"
 FACTS = "facts.json"
 
+BENCHCTL = "benchctl"
+SPARE_CORES = "spare-cores"
+"""Who measured."""
+
 _STDERR_OFFSET = ".stderr.offset"
 
 

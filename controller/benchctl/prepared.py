@@ -17,9 +17,10 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from llama_bench_core.values import BENCHMARK_IDS, Outcome
 
 from benchctl import stats
+from benchctl.lake import SPARE_CORES
 from benchctl.measured import parse_time
 from benchctl.rawfiles import RunFiles, files_in
-from benchctl.results import SPARE_CORES, read_run
+from benchctl.results import read_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -45,9 +46,6 @@ JOURNAL_COLUMNS = (
 
 ROW_CONSTANTS = {"noisy": "'[]'", "attempt": "1", "discarded": "'[]'", "weights": "'real'"}
 """What the columns of :data:`JOURNAL_COLUMNS` are where there is no journal, as SQL; the others are NULL."""
-
-OF_JOB = 8
-"""So many of :data:`SHARED_COLUMNS` are the job's."""
 
 SCORE_COLUMNS = ("vendor_id", "server_id", "benchmark_id", "config", "score", "note", "status", "observed_at")
 

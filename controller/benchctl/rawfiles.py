@@ -97,11 +97,6 @@ class RunFiles:
         return (*PurePosixPath(self.origin).parts, *PurePosixPath(self.path).parts)
 
 
-def is_archive(path: Path) -> bool:
-    """Whether a path is a file that must be a tar archive, compressed or not."""
-    return path.is_file()
-
-
 def runs_in(path: Path, damage: list[Damage] | None = None) -> Iterator[RunFiles]:
     """Every run at or below a folder, or in an archive; a folder's in the order of their paths.
 

@@ -15,7 +15,7 @@ import orjson
 from llama_bench_core.rows import parse_row
 from llama_bench_core.values import TASKS, Outcome
 
-from benchctl.lake import FACTS, JOURNAL, META, STDERR, STDOUT, RunMeta
+from benchctl.lake import BENCHCTL, FACTS, JOURNAL, META, SPARE_CORES, STDERR, STDOUT, RunMeta
 from benchctl.measured import (
     BAD_LINE,
     LARGEST_INTEGER,
@@ -33,10 +33,6 @@ from benchctl.rawfiles import Damage, RunFiles, run_files
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
-
-BENCHCTL = "benchctl"
-SPARE_CORES = "spare-cores"
-"""Who measured."""
 
 UNJUDGED = "samples were taken, but no end of the scenario is on record"
 """Reason of a scenario whose journal breaks off in the middle of it."""

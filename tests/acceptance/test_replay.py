@@ -7,20 +7,19 @@ beside the checkout. Where it is not there its test skips and says so. All of it
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
+from corpus import FOLDER, MISSING
 
 CASES = Path(__file__).parents[1] / "cases" / "replay"
 
 
 @pytest.fixture(scope="module")
 def corpus() -> Path:
-    folder = Path(os.environ.get("BENCHCTL_TEST_CORPUS") or Path(__file__).parents[3] / "shared" / "corpus")
-    if not (folder / "inspector-2025-04-30.tar.xz").is_file():
-        pytest.skip(f"the recorded corpus is not in {folder} (BENCHCTL_TEST_CORPUS names the folder)")
-    return folder
+    if MISSING:
+        pytest.skip(MISSING)
+    return FOLDER
 
 
 def test_a_sample_of_the_corpus_costs_less_than_half_and_keeps_its_rows(benchctl, corpus):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,13 +13,12 @@ from benchctl.db.prices import Terms
 from benchctl.db.recommendations import Need, recommend
 from benchctl.economics import Workload
 from benchctl.ingest import ingest_tree
+from corpus import FOLDER as CORPUS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy.orm import Session
-
-CORPUS = Path(os.environ.get("BENCHCTL_TEST_CORPUS") or Path(__file__).resolve().parents[3] / "shared" / "corpus")
 
 
 @pytest.fixture(scope="module")

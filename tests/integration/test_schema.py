@@ -19,13 +19,12 @@ from benchctl.db.engine import MIGRATIONS, open_database, reading, writing
 from benchctl.db.records import record
 from benchctl.db.schema import BenchmarkScore, Job, Sweep, metadata
 from benchctl.errors import DatabaseError
+from corpus import FOLDER as CORPUS
 from sqlalchemy import inspect, text
 from sqlalchemy.exc import IntegrityError
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
-
-CORPUS = Path(os.environ.get("BENCHCTL_TEST_CORPUS") or Path(__file__).resolve().parents[3] / "shared" / "corpus")
 
 LATER = '''"""A later schema."""
 

@@ -12,8 +12,8 @@ from sqlalchemy import select, text
 
 from benchctl.db import bulk
 from benchctl.db.hosts import find_servers
-from benchctl.db.ours import SPARE_CORES
 from benchctl.db.schema import Benchmark, BenchmarkScore, Job, JobTime, Measurement, RawRun, Sweep
+from benchctl.lake import SPARE_CORES
 from benchctl.measured import parse_time
 from benchctl.prepared import (
     JOURNAL_COLUMNS,
@@ -110,18 +110,6 @@ def write(session: Session, runs: Sequence[Prepared]) -> list[str]:
     _raw_runs(connection, chosen)
     _scores(session, pairs, measured_before)
     return servers
-
-
-def rebuild_scores(session: Session, vendor_id: str, server_id: str) -> None:
-    """Make the ``llm_speed`` scores of one server anew from its measurements.
-
-    Of each model file, task and length the newest sweep counts that ended ``ok`` with real weights; where it measured
-    several instances, their median.
-    """
-    connection = session.connection()
-    _benchmarks(session)
-    _forget_scores(connection, [(vendor_id, server_id)])
-    bulk.insert(connection, BenchmarkScore, SCORE_COLUMNS, _scores_of(connection, vendor_id, server_id))
 
 
 # ── sweeps and jobs ─────────────────────────────────────────────────────────────────────────────────────────────────

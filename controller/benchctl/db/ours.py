@@ -9,10 +9,7 @@ from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, Index, Stri
 from sqlalchemy.orm import Mapped, mapped_column
 
 from benchctl.db.columns import Base, CanonicalJson, Utc
-
-BENCHCTL = "benchctl"
-SPARE_CORES = "spare-cores"
-"""Who measured a sweep."""
+from benchctl.lake import BENCHCTL
 
 
 class Sweep(Base):
