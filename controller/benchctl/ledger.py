@@ -19,17 +19,30 @@ from benchctl.plan import slug
 from benchctl.request import SweepRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from sqlalchemy import Engine
 
+    from benchctl.clouds.spec import Asked
     from benchctl.home import Home
 
 FILE = "sweep.json"
 LAST = "last"
 
 ENDED = ("finished", "stopped", "failed")
+
+PLANNED, PROVISIONING, READY = "planned", "provisioning", "ready"
+PREPARING, BENCHING, COLLECTING, INGESTING = "preparing", "benching", "collecting", "ingesting"
+DESTROYING, GONE, DONE = "destroying", "gone", "done"
+
+STAGES = (PLANNED, PROVISIONING, READY, PREPARING, BENCHING, COLLECTING, INGESTING, DESTROYING, GONE)
+"""The stages of a job on a rented server. On one's own nothing is provisioned, and ``done`` follows ingesting."""
+
+_OLD_STAGES = {
+    "plan": PLANNED, "prepare": PREPARING, "bench": BENCHING, "collect": COLLECTING, "ingest": INGESTING
+}  # fmt: skip
+"""Stages as books up to version 0.1 call them."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +51,10 @@ class JobState:
 
     Attributes:
         job: identifier in the sweep, made of ``a-z0-9-``.
-        vendor: the vendor.
-        server: identifier of the server.
-        host: its name in the inventory.
-        price_per_hour: what it costs, in ``currency``; nothing when unknown.
+        vendor: the vendor, as the database calls it.
+        server: identifier of the server; of a rented one the type as the vendor's API calls it.
+        host: its name in the inventory; of a rented one also its name in the cloud.
+        price_per_hour: what it costs, in ``currency``, where it was launched; nothing when unknown.
         currency: of the price.
         session_seconds: the most that measuring may take; 0 for no limit.
         stage: the stage that it is in, or ended in.
@@ -51,6 +64,27 @@ class JobState:
         error: why it failed, one sentence.
         ansible_job: Ansible's number of the detached task, to ask how it ended.
         restarts: how often the measurement died and was started again.
+        replica: 1, 2, ... where several instances of a type are measured.
+        architecture: ``x86_64`` or ``arm64``; empty when unknown.
+        gpus: number of GPUs.
+        memory_gib: RAM of the type, GiB; 0 when unknown.
+        disk_gb: size of the boot disk that the suite needs, GB; 0 when nothing is rented.
+        allocation: ``ONDEMAND`` or ``SPOT``.
+        places: where it can be rented, the cheapest first: ``{region, zone, price_per_hour, currency,
+            budget_per_hour}``.
+        region: where it was launched, as the vendor's API calls it.
+        zone: where it was launched.
+        lifetime_seconds: how long a rented server may exist from its launch to its expiry.
+        budget_per_hour: the price in the currency of the budget; nothing without a budget.
+        attempt: number of the newest try to rent; 0 before the first.
+        attempts: the tries that failed: ``{region, zone, refusal, said, at}``, the vendor's own words in ``said``.
+        launched_at: when the server that is alive, or was last, was asked for, ISO time in UTC.
+        expires_at: when it must be gone, ISO time in UTC.
+        gone_at: when the cloud said that it is gone.
+        address: where SSH reaches it.
+        port: of SSH.
+        user: who logs in.
+        host_key: its public host key.
     """
 
     job: str
@@ -60,13 +94,43 @@ class JobState:
     price_per_hour: float | None = None
     currency: str | None = None
     session_seconds: int = 0
-    stage: str = "plan"
+    stage: str = PLANNED
     status: str = "waiting"
     started_at: str | None = None
     ended_at: str | None = None
     error: str | None = None
     ansible_job: str | None = None
     restarts: int = 0
+    replica: int = 1
+    architecture: str = ""
+    gpus: int = 0
+    memory_gib: float = 0.0
+    disk_gb: int = 0
+    allocation: str = "ONDEMAND"
+    places: tuple[Mapping[str, Any], ...] = ()
+    region: str = ""
+    zone: str = ""
+    lifetime_seconds: int = 0
+    budget_per_hour: float | None = None
+    attempt: int = 0
+    attempts: tuple[Mapping[str, Any], ...] = ()
+    launched_at: str | None = None
+    expires_at: str | None = None
+    gone_at: str | None = None
+    address: str = ""
+    port: int = 22
+    user: str = ""
+    host_key: str = ""
+
+    @property
+    def rented(self) -> bool:
+        """Whether its server is one that has to be given back."""
+        return self.lifetime_seconds > 0
+
+    @property
+    def alive(self) -> bool:
+        """Whether a server of this job exists, or may exist, and costs money."""
+        return self.rented and self.launched_at is not None and self.gone_at is None
 
     @property
     def price_usd_per_hour(self) -> float | None:
@@ -135,9 +199,8 @@ class Ledger:
             BenchctlError: the book can't be read.
         """
         book = read_book(home, sweep)
-        known = {one.name for one in fields(JobState)}
         try:
-            jobs = [JobState(**{k: v for k, v in one.items() if k in known}) for one in book["jobs"]]
+            jobs = jobs_of(book)
             request = SweepRequest.from_dict(book["request"])
             created_at = book["created_at"]
         except (KeyError, TypeError) as error:
@@ -188,6 +251,46 @@ class Ledger:
         self.status, self.error, self.finished_at = status, error, _iso(self._clock())
         self._write()
 
+    def asked(self, name: str, resources: Iterable[Asked]) -> None:
+        """Note what a cloud is about to be asked for, before the call; it is ``asked`` until the cloud answers."""
+        from benchctl.db.records import record
+        from benchctl.db.schema import Instance
+
+        job = self._jobs[name]
+        record(
+            self._engine,
+            *(
+                Instance(
+                    instance_id=one.name,
+                    sweep_id=self.sweep,
+                    job_id=job.job,
+                    vendor_id=job.vendor,
+                    kind=one.kind,
+                    region=job.region or None,
+                    zone=job.zone or None,
+                    state="asked",
+                    asked_at=self._clock(),
+                    expires_at=_moment(job.expires_at),
+                    gone_at=None,
+                )
+                for one in resources
+            ),
+        )
+
+    def resource(self, name: str, state: str, *, cloud_id: str | None = None, address: str | None = None) -> None:
+        """Note what became of a resource that was asked for: ``alive``, ``gone`` or ``refused``."""
+        from benchctl.db.records import record
+        from benchctl.db.schema import Instance
+
+        row = Instance(instance_id=name, state=state)
+        if cloud_id is not None:
+            row.cloud_id = cloud_id
+        if address is not None:
+            row.address = address
+        if state == "gone":
+            row.gone_at = self._clock()
+        record(self._engine, row)
+
     def _write(self, *names: str) -> None:
         document = {
             "sweep": self.sweep,
@@ -234,6 +337,9 @@ class Ledger:
                 vendor_id=one.vendor,
                 server_id=one.server,
                 api_reference=one.server,
+                replica=one.replica,
+                region=one.region or None,
+                zone=one.zone or None,
                 stage=one.stage,
                 status=one.status,
                 started_at=_moment(one.started_at),
@@ -292,6 +398,19 @@ def read_book(home: Home, sweep: str) -> dict[str, Any]:
     if not isinstance(book, dict):
         raise _damaged(home, sweep, "it is no object")
     return book
+
+
+def jobs_of(book: Mapping[str, Any]) -> list[JobState]:
+    """The jobs of a book as :func:`read_book` gives it; what another version wrote besides is left out."""
+    known = {one.name for one in fields(JobState)}
+    return [_job({key: value for key, value in one.items() if key in known}) for one in book.get("jobs", ())]
+
+
+def _job(plain: dict[str, Any]) -> JobState:
+    plain["stage"] = _OLD_STAGES.get(plain.get("stage", PLANNED), plain.get("stage", PLANNED))
+    for name in ("places", "attempts"):
+        plain[name] = tuple(plain.get(name, ()))
+    return JobState(**plain)
 
 
 def _damaged(home: Home, sweep: str, why: str) -> BenchctlError:

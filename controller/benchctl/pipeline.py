@@ -158,14 +158,14 @@ class Sweep:
 
     def _attach(self, jobs: Sequence[JobState]) -> tuple[list[JobState], list[JobState]]:
         """Which jobs' measurements run (or have ended) without our doing, and which are to be started."""
-        seen_before = [job for job in jobs if job.stage not in ("plan", "prepare")]
+        seen_before = [job for job in jobs if job.stage not in ("planned", "preparing")]
         looks = self._poller.poll([self._target(job) for job in seen_before]) if seen_before else {}
         going, waiting = [], []
         for job in jobs:
             look = looks.get(job.job)
             increment = look.increment if look else None
             if increment is not None and (increment.alive or increment.status == "finished"):
-                going.append(self.ledger.update(job.job, status="running", stage="collect", error=None, restarts=0))
+                going.append(self.ledger.update(job.job, status="running", stage="collecting", error=None, restarts=0))
             else:
                 waiting.append(job)
         return going, waiting
@@ -174,7 +174,9 @@ class Sweep:
         """Find out what the servers are, and put llama-bench on them."""
         if not jobs or self._cancelled.is_set():
             return []
-        jobs = [self.ledger.update(job.job, stage="prepare", status="running", error=None, restarts=0) for job in jobs]
+        jobs = [
+            self.ledger.update(job.job, stage="preparing", status="running", error=None, restarts=0) for job in jobs
+        ]
         self._view.say(f"Preparing {_named(jobs)}.")
         done = self._play("prepare", jobs)
         ready = []
@@ -196,7 +198,7 @@ class Sweep:
         """Start the measurements; they run by themselves from then on."""
         if not jobs or self._cancelled.is_set():
             return []
-        jobs = [self.ledger.update(job.job, stage="bench") for job in jobs]
+        jobs = [self.ledger.update(job.job, stage="benching") for job in jobs]
         for job in jobs:
             self._write_meta(job)
         self._view.say(f"Measuring on {_named(jobs)}.")
@@ -205,7 +207,7 @@ class Sweep:
     def _collect(self, running: Sequence[JobState], started: Sequence[JobState]) -> Iterator[Ended]:
         """Bring home what is measured, until all measurements have ended or the user has had enough."""
         for job in (*running, *started):
-            job = self.ledger.update(job.job, stage="collect")
+            job = self.ledger.update(job.job, stage="collecting")
             self._watcher.add(job, self._folder(job), self._state_dir(job), just_started=job.job in _names(started))
         yield from self._watcher.watch()
 
@@ -213,7 +215,7 @@ class Sweep:
         """Bring one job's raw files into the database, and note how it ended."""
         from benchctl.ingest import ingest_run
 
-        job = self.ledger.update(ended.job.job, stage="ingest")
+        job = self.ledger.update(ended.job.job, stage="ingesting")
         folder = self._folder(job)
         lake.rebuild_stdout(folder)
         counts = _counts(folder)
@@ -222,7 +224,7 @@ class Sweep:
             status, error = "failed", f"nothing could be measured: {_counted(counts)}"
         self._write_meta(job, status, error)
         ingest_run(self._engine, folder)
-        self.ledger.update(job.job, stage="done" if status == "finished" else "collect", status=status, error=error)
+        self.ledger.update(job.job, stage="done" if status == "finished" else "collecting", status=status, error=error)
 
     def _report(self) -> Report:
         """Close the book, and say what came of the sweep."""
@@ -274,7 +276,7 @@ class Sweep:
         self._view.say("Stopping; what is measured is kept.")
         watched = {one.job.job for one in self._watcher.watched}
         for job in self.ledger.jobs:
-            if not job.ended and job.stage == "bench" and job.job not in watched:
+            if not job.ended and job.stage == "benching" and job.job not in watched:
                 # the start was cut, and may have happened
                 self._watcher.add(job, self._folder(job), self._state_dir(job), just_started=True)
         if self._local:
@@ -286,7 +288,7 @@ class Sweep:
             message = "stopped on request" if confirmed else "asked to stop; it had not answered in time"
             yield Ended(one.job, one.status if one.status in ENDED else "stopped", message, reached=confirmed)
         for job in self.ledger.jobs:
-            if not job.ended and job.stage in ("plan", "prepare"):
+            if not job.ended and job.stage in ("planned", "preparing"):
                 self.ledger.update(job.job, status="stopped", error="stopped before anything was measured")
 
     def _stop_here(self) -> Iterator[Ended]:

@@ -102,6 +102,21 @@ def parse_budget(text: str) -> tuple[float, str]:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a server type can be rented.
+
+    Attributes:
+        region: the region as the vendor's API calls it.
+        zone: the zone as the vendor's API calls it; empty where the vendor chooses.
+        price: what it costs there; nothing when unknown.
+    """
+
+    region: str
+    zone: str = ""
+    price: Price | None = None
+
+
+@dataclass(frozen=True)
 class Machine:
     """What is known of a server before it is measured.
 
@@ -130,6 +145,11 @@ class Server:
         host: its name in the inventory.
         machine: what is known of it, or nothing before somebody looked.
         price: what it costs, or nothing.
+        places: where it can be rented, the cheapest first; none for servers that are there already.
+        architecture: ``x86_64`` or ``arm64``; empty when unknown.
+        gpus: number of GPUs.
+        replica: 1, 2, ... where several instances of a type are measured.
+        allocation: ``ONDEMAND`` or ``SPOT``.
     """
 
     vendor: str
@@ -137,6 +157,11 @@ class Server:
     host: str
     machine: Machine | None = None
     price: Price | None = None
+    places: tuple[Place, ...] = ()
+    architecture: str = ""
+    gpus: int = 0
+    replica: int = 1
+    allocation: str = "ONDEMAND"
 
 
 @dataclass(frozen=True)
@@ -174,6 +199,8 @@ class JobPlan:
         measured_before: whether the expected time rests on measurements of this server.
         expected_seconds: how long it should take, from start to end; nothing when the server is unknown.
         session_seconds: the most that it may take for the budget; 0 for no limit.
+        lifetime_seconds: how long a rented server may exist; 0 for what is not rented.
+        disk_gb: size of a rented server's boot disk, GB.
     """
 
     job: str
@@ -183,6 +210,8 @@ class JobPlan:
     measured_before: bool = False
     expected_seconds: float | None = None
     session_seconds: int = 0
+    lifetime_seconds: int = 0
+    disk_gb: int = 0
 
     @property
     def runs(self) -> bool:

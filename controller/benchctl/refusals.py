@@ -21,6 +21,9 @@ class Refusal(StrEnum):
     ACCOUNT = "account"
     THROTTLED = "throttled"
     MEMORY = "memory"
+    OUTAGE = "outage"
+    TIMEOUT = "timeout"
+    INTERRUPTED = "interrupted"
 
 
 REFUSAL_MEANINGS: dict[Refusal, str] = {
@@ -30,6 +33,9 @@ REFUSAL_MEANINGS: dict[Refusal, str] = {
     Refusal.NOT_OFFERED: "not offered in the place, or with the settings, that were tried",
     Refusal.ACCOUNT: "the account may not: login, permission or credit",
     Refusal.THROTTLED: "too many calls to the vendor at once",
+    Refusal.OUTAGE: "the vendor's API answered with an error of its own, or not at all",
+    Refusal.TIMEOUT: "the server was not there in time",
+    Refusal.INTERRUPTED: "the vendor took the spot server back",
     Refusal.MEMORY: "too little memory for the benchmark to start",
 }
 

@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 
 LOCAL = "local"
 SSH = "ssh"
-VENDORS = (LOCAL, SSH)
-"""Vendors that this version can measure."""
+LAB = "lab"
+CLOUDS = ("aws", "gcp", "azure", "hetzner", "upcloud", LAB)
+"""Vendors whose servers are rented, and given back; the lab's are containers on this machine."""
 
-CLOUDS = ("aws", "gcp", "azure", "hetzner", "upcloud", "lab")
-"""Vendors that are named, and not in this version."""
+VENDORS = (LOCAL, SSH, *CLOUDS)
+"""Vendors as the command line calls them."""
+
+
+_LISTS = ("vendors", "servers", "regions")
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,21 @@ class SweepRequest:
         price: what a server costs, as it was given; empty when unknown.
         budget: the most that the sweep may cost, as it was given; empty for no limit.
         poll_seconds: how often servers are looked at; 0 for the default of the vendor.
+        regions: patterns of regions or zones to rent in; none for all that the catalogue knows.
+        spot: rent on the spot market.
+        image: the boot image, ``ubuntu-24.04`` or ``debian-12``.
+        disk_gb: size of the boot disk, GB; 0 for what the suite needs, at least 75.
+        replicas: how many instances of each type.
+        only: ``missing``, ``failed`` or empty: servers by what the database lacks.
+        older_than: ISO time; servers whose newest measurement is older are measured again. Empty for no such choice.
+        concurrency: how many rented servers may exist at once.
+        per_vendor: how many of one vendor.
+        max_hours: how long one rented server may exist at most, hours.
+        ingress: CIDR from which SSH is let in; empty to find out this machine's own address.
+        backend: URL of Pulumi's state backend; empty for files below the state directory.
+        hook: command or URL that is told of the end, of 80 % of the budget, and of a leak; empty for none.
+        recorded: of the lab: archive or folder of recorded runs that its servers play; empty for the real llama-bench.
+        time_scale: of the lab: how many recorded seconds pass in a second.
     """
 
     vendors: tuple[str, ...]
@@ -57,11 +76,32 @@ class SweepRequest:
     price: str = ""
     budget: str = ""
     poll_seconds: float = 0.0
+    regions: tuple[str, ...] = ()
+    spot: bool = False
+    image: str = "ubuntu-24.04"
+    disk_gb: int = 0
+    replicas: int = 1
+    only: str = ""
+    older_than: str = ""
+    concurrency: int = 8
+    per_vendor: int = 4
+    max_hours: float = 6.0
+    ingress: str = ""
+    backend: str = ""
+    hook: str = ""
+    recorded: str = ""
+    time_scale: float = 1.0
+
+    @property
+    def clouds(self) -> tuple[str, ...]:
+        """The vendors among those asked for whose servers are rented."""
+        return tuple(one for one in self.vendors if one in CLOUDS)
 
     def to_dict(self) -> dict[str, Any]:
         """What :meth:`from_dict` makes this request of."""
         plain = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("suite", "models")}
-        plain["vendors"], plain["servers"] = list(self.vendors), list(self.servers)
+        for name in _LISTS:
+            plain[name] = list(plain[name])
         return {**plain, "suite": self.suite.to_dict(), "models": [model_to_dict(one) for one in self.models]}
 
     @classmethod
@@ -73,14 +113,21 @@ class SweepRequest:
         """
         known = {one.name for one in fields(cls)}
         plain = {key: value for key, value in given.items() if key in known}
-        plain["vendors"], plain["servers"] = tuple(plain["vendors"]), tuple(plain.get("servers", ()))
+        for name in _LISTS:
+            plain[name] = tuple(plain.get(name, ()))
         plain["suite"] = Suite.from_dict(plain["suite"])
         plain["models"] = tuple(model_from_dict(one) for one in plain["models"])
         return cls(**plain)
 
     def public(self) -> dict[str, Any]:
         """The request as the database keeps it: without a password in an address, and without the models' shapes."""
-        plain = replace(self, mirror=_without_password(self.mirror)).to_dict()
+        plain = replace(
+            self,
+            mirror=_without_password(self.mirror),
+            backend=_without_password(self.backend),
+            # a hook's address may be its secret: a command's arguments, a path that only its owner knows
+            hook="given" if self.hook else "",
+        ).to_dict()
         plain["models"] = [{key: value for key, value in asdict(one).items() if key != "shape"} for one in self.models]
         return plain
 

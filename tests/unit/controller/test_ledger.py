@@ -57,10 +57,10 @@ def test_a_sweep_begins_in_both_places(home: Home, engine: Engine) -> None:
 def test_each_step_is_written_through(home: Home, engine: Engine) -> None:
     """A change of a job is in file and table at once, with the times of its start and its end."""
     ledger = Ledger.create(home, engine, REQUEST, [JOB])
-    ledger.update("local", status="running", stage="prepare")
+    ledger.update("local", status="running", stage="preparing")
     (row,) = sweeps(engine)
     job = row["jobs"][0]  # type: ignore[index]
-    assert (job["status"], job["stage"], job["ended_at"]) == ("running", "prepare", None)
+    assert (job["status"], job["stage"], job["ended_at"]) == ("running", "preparing", None)
     ledger.update("local", status="failed", error="it broke")
     ledger.close("failed", "local: it broke")
     (row,) = sweeps(engine)
@@ -73,7 +73,7 @@ def test_each_step_is_written_through(home: Home, engine: Engine) -> None:
 def test_a_sweep_is_taken_up_without_a_flag(home: Home, engine: Engine) -> None:
     """What was asked for comes back whole from the file."""
     ledger = Ledger.create(home, engine, REQUEST, [JOB])
-    ledger.update("local", status="stopped", stage="collect", ansible_job="j1")
+    ledger.update("local", status="stopped", stage="collecting", ansible_job="j1")
     again = Ledger.open(home, engine, ledger.sweep)
     assert again.request == REQUEST
     assert again.jobs == ledger.jobs
