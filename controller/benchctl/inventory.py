@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from benchctl.clouds.cloud import VENDOR_IDS
 from benchctl.clouds.spec import ARM64, X86_64
 from benchctl.errors import BenchctlError
-from benchctl.ledger import DESTROYING, GONE, jobs_of, read_book, sweep_names
+from benchctl.ledger import DESTROYING, GONE, PLANNED, PROVISIONING, jobs_of, read_book, sweep_names
 from benchctl.request import VENDORS
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 BENCH = "bench"
 """The group that the playbooks measure."""
 
-LIVE = "live"
+RENTED = "rented"
 """The group of all rented servers that are alive; a child of :data:`BENCH`."""
 
 GPU, CPU = "gpu", "cpu"
@@ -47,7 +47,7 @@ PYTHON = "/usr/bin/python3"
 """Python on the images that are booted; named, so that nothing is looked for and nothing is warned of."""
 
 _RESERVED = frozenset(
-    {"all", "ungrouped", "localhost", BENCH, LIVE, GPU, CPU, X86_64, ARM64, *VENDORS, *VENDOR_IDS.values()}
+    {"all", "ungrouped", "localhost", BENCH, RENTED, GPU, CPU, X86_64, ARM64, *VENDORS, *VENDOR_IDS.values()}
 )
 """Names of groups with a meaning of their own; a region or a server type that is called so gets no group."""
 
@@ -64,12 +64,27 @@ class Live:
     Attributes:
         sweep: its sweep.
         job: its job.
-        variables: Ansible's variables of it, plain; see :func:`host_variables`.
+        variables: Ansible's variables of it, plain; see :func:`variables_of`.
     """
 
     sweep: str
     job: JobState
     variables: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Alive:
+    """Everything that is alive.
+
+    Attributes:
+        servers: the servers, those of the oldest sweep first.
+        sweeps: for each sweep among them what its playbooks are to measure; see :func:`sweep_variables`.
+        problems: a sentence for each book that can't be read.
+    """
+
+    servers: tuple[Live, ...] = ()
+    sweeps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,26 +103,17 @@ class Group:
 
 
 def reachable(job: JobState, now: datetime) -> bool:
-    """Whether work can be given to a job's server: it is alive, its address and host key are known, its time is not up.
+    """Whether work can be given to a job's server: it is alive and let us in, and its time is not up.
 
     One that is past its expiry is left out: the cloud may have ended it, and its address may be somebody else's.
     """
-    if not job.alive or not job.address or not job.host_key or job.stage in (DESTROYING, GONE):
+    if not job.alive or not job.address or not job.host_key or job.stage in (PLANNED, PROVISIONING, DESTROYING, GONE):
         return False
     return job.expires_at is None or datetime.fromisoformat(job.expires_at) > now
 
 
-def read_live(home: Home, now: datetime | None = None) -> tuple[list[Live], list[str], dict[str, dict[str, Any]]]:
-    """Everything that is alive, from the books of all sweeps.
-
-    Args:
-        home: whose sweeps.
-        now: the time to compare expiries with.
-
-    Returns:
-        The servers, the oldest sweep first; a sentence for each book that can't be read; and for each sweep among them
-        what its playbooks are to measure.
-    """
+def read_live(home: Home, now: datetime | None = None) -> Alive:
+    """Everything that is alive, from the books of all sweeps; expiries are compared with ``now``."""
     moment = now or datetime.now(UTC)
     found: list[Live] = []
     problems: list[str] = []
@@ -125,11 +131,14 @@ def read_live(home: Home, now: datetime | None = None) -> tuple[list[Live], list
         if jobs:
             sweeps[sweep] = sweep_variables(home, book.get("request") or {})
         request = book.get("request") or {}
-        found += [
-            Live(sweep, job, {**host_variables(home.state, sweep, job), **binary_variables(home, request, job)})
-            for job in jobs
-        ]
-    return found, problems, sweeps
+        for job in jobs:
+            try:
+                write_known_hosts(home.state, sweep, job)
+            except BenchctlError as error:
+                problems.append(str(error))
+            variables = {**variables_of(home.state, sweep, job), **binary_variables(home, request, job)}
+            found.append(Live(sweep, job, variables))
+    return Alive(tuple(found), sweeps, tuple(problems))
 
 
 # ── the variables ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -140,23 +149,24 @@ def private_key(state: Path, sweep: str) -> Path:
     return state / "sweeps" / sweep / "keys" / "id_ed25519"
 
 
-def known_hosts(state: Path, sweep: str, job: str) -> Path:
-    """The file that holds the host key of one job's server, and no other.
+def known_hosts(state: Path, sweep: str, host: str) -> Path:
+    """The file that holds the host key of one instance, and no other.
 
-    One file per job: it follows from the job alone, so that two processes that write it write the same.
+    One file per instance: what is in it follows from its job alone, so that processes that write it at once write the
+    same, and a new server at an old address is not taken for the old one.
     """
-    return state / "sweeps" / sweep / "keys" / f"{job}.known_hosts"
+    return state / "sweeps" / sweep / "keys" / f"{host}.known_hosts"
 
 
 def write_known_hosts(state: Path, sweep: str, job: JobState) -> Path:
-    """Write :func:`known_hosts` of a job whose server is known; needed before Ansible connects to it.
+    """Write :func:`known_hosts` of a job whose server is known, unless it is there.
 
     Raises:
         BenchctlError: it can't be written.
     """
-    path = known_hosts(state, sweep, job.job)
-    # under the host's name (HostKeyAlias), not its address: addresses are used again by other servers
-    line = f"{job.host} {' '.join(job.host_key.split()[:2])}\n"
+    path = known_hosts(state, sweep, job.host)
+    place = job.address if job.port == 22 else f"[{job.address}]:{job.port}"
+    line = f"{place} {job.host_key}\n"
     try:
         if path.is_file() and path.read_text() == line:
             return path
@@ -172,15 +182,26 @@ def write_known_hosts(state: Path, sweep: str, job: JobState) -> Path:
 
 
 def host_variables(state: Path, sweep: str, job: JobState) -> dict[str, Any]:
-    """What Ansible needs to know of one rented server, plain; hand it on through :func:`as_data`.
+    """What Ansible needs to know of one rented server, fit for a JSON inventory; its host key is written down first.
 
-    How it is reached (:func:`write_known_hosts` has to have been called), where its measurement lies, and what it is:
-    ``benchctl_*``. Private keys are named by their path; there is no secret among them. Pure.
+    Raises:
+        BenchctlError: the host key can't be written.
+    """
+    write_known_hosts(state, sweep, job)
+    marked = as_data(variables_of(state, sweep, job))
+    assert isinstance(marked, dict)  # noqa: S101 - a mapping stays one
+    return marked
+
+
+def variables_of(state: Path, sweep: str, job: JobState) -> dict[str, Any]:
+    """Ansible's variables of one rented server, plain. Pure.
+
+    How it is reached, where its measurement lies, and what it is: ``benchctl_*``. Private keys are named by their path;
+    there is no secret among them.
     """
     options = {
-        "UserKnownHostsFile": _quoted(known_hosts(state, sweep, job.job)),
+        "UserKnownHostsFile": _quoted(known_hosts(state, sweep, job.host)),
         "GlobalKnownHostsFile": "/dev/null",
-        "HostKeyAlias": job.host,
         "StrictHostKeyChecking": "yes",
         "IdentitiesOnly": "yes",
         # without these a host that is cut off in mid-task hangs Ansible for ever
@@ -302,7 +323,7 @@ def vendor_name(vendor: str) -> str:
 def groups_of(live: Iterable[Live], sweeps: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Group]:
     """The groups of some servers, by name.
 
-    ``bench`` with ``live`` in it; vendors with their ``VENDOR_TYPE``; regions with their zones; server types;
+    ``bench`` with ``rented`` in it; vendors with their ``VENDOR_TYPE``; regions with their zones; server types;
     architectures; ``gpu`` and ``cpu``; sweeps, which carry what they measure. A name that has another meaning already
     (of Ansible's own, of a host, of a region) makes no second group: ``VENDOR_TYPE`` names the type then.
 
@@ -314,7 +335,7 @@ def groups_of(live: Iterable[Live], sweeps: Mapping[str, Mapping[str, Any]] | No
     made = _Groups({"all", "ungrouped", "localhost", *(one.job.host for one in servers)})
     for one in servers:
         job, vendor = one.job, vendor_name(one.job.vendor)
-        for fixed in (LIVE, one.sweep, GPU if job.gpus else CPU, group_name(job.architecture), vendor):
+        for fixed in (RENTED, one.sweep, GPU if job.gpus else CPU, group_name(job.architecture), vendor):
             made.add("fixed", fixed, job.host)
         if job.vendor != vendor:
             made.nest(job.vendor, vendor)
@@ -332,7 +353,7 @@ def groups_of(live: Iterable[Live], sweeps: Mapping[str, Mapping[str, Any]] | No
             made.nest(vendor, name)
     for one in servers:
         made.add("type", group_name(one.job.server), one.job.host)
-    made.nest(BENCH, LIVE)
+    made.nest(BENCH, RENTED)
     return made.groups(sweeps or {})
 
 
@@ -370,7 +391,7 @@ class _Groups:
     def groups(self, variables: Mapping[str, Mapping[str, Any]]) -> dict[str, Group]:
         """All groups; a host that is in a child is not named in its parent again."""
         found = {}
-        for name in sorted({*self._hosts, *self._children, LIVE}):
+        for name in sorted({*self._hosts, *self._children, RENTED}):
             children = tuple(sorted(self._children.get(name, ())))
             inside = {host for child in children for host in self._hosts.get(child, ())}
             hosts = tuple(host for host in self._hosts.get(name, ()) if host not in inside)
