@@ -73,6 +73,7 @@ class JobState:
         replica: 1, 2, ... where several instances of a type are measured.
         architecture: ``x86_64`` or ``arm64``; empty when unknown.
         gpus: number of GPUs.
+        vcpus: number of vCPUs, which quotas count; 0 when unknown.
         memory_gib: RAM of the type, GiB; 0 when unknown.
         disk_gb: size of the boot disk that the suite needs, GB; 0 when nothing is rented.
         allocation: ``ONDEMAND`` or ``SPOT``.
@@ -110,6 +111,7 @@ class JobState:
     replica: int = 1
     architecture: str = ""
     gpus: int = 0
+    vcpus: int = 0
     memory_gib: float = 0.0
     disk_gb: int = 0
     allocation: str = "ONDEMAND"
