@@ -10,10 +10,11 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol, Self
 
-from benchctl.budget import may_start, used_fraction
+from benchctl.budget import WARN_AT, may_start, used_fraction
 from benchctl.clouds.rental import GaveUpError, LeakError
 from benchctl.errors import BenchctlError
 
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 ENGINES = 4
 """How many of Pulumi's engines run at once for creating, and as many for destroying; each takes most of a core."""
-
-WARNING_FRACTION = 0.8
-"""The part of the budget from which on the user is warned."""
 
 
 class Fleet(Protocol):
@@ -248,9 +246,10 @@ class RentedServers:
     def _affordable(self, job: JobState) -> bool:
         if self._budget is None:
             return True
-        # those that were just told to start have not noted their expiry yet: they count with their whole lifetime
-        starting = [self._ledger.job(name) for name in self._renting]
-        return may_start(job, self._ledger.jobs, self._budget, datetime.now(UTC), starting=starting)
+        now = datetime.now(UTC)
+        # those that were told to start and have not noted it yet count with their whole lifetime, in its dearest place
+        jobs = [_as_started(one, now) if one.job in self._renting else one for one in self._ledger.jobs]
+        return may_start(job, jobs, self._budget, now)
 
     def _give_up_if_broke(self) -> None:
         """Where nothing is alive that could turn out cheaper, what can't be paid now can't be paid later."""
@@ -265,7 +264,7 @@ class RentedServers:
     def _warn_of_budget(self) -> None:
         if self._budget and not self._warned:
             used = used_fraction(self._ledger.jobs, self._budget, datetime.now(UTC))
-            if used >= WARNING_FRACTION:
+            if used >= WARN_AT:
                 self._warned = True
                 self._say(f"{used:.0%} of the budget is spent or committed.")
                 self._warn("budget-80-percent", {"sweep": self._ledger.sweep, "used_fraction": round(used, 4)})
@@ -361,3 +360,16 @@ class RentedServers:
     def _leak(self, name: str, error: LeakError) -> None:
         self._say(f"LEAK? {name}: {error}")
         self._warn("leak", {"sweep": self._ledger.sweep, "job": name, "problem": str(error)})
+
+
+def _as_started(job: JobState, now: datetime) -> JobState:
+    if job.alive:
+        return job
+    prices = [one["budget_per_hour"] for one in job.places if one.get("budget_per_hour") is not None]
+    return replace(
+        job,
+        launched_at=now.isoformat(),
+        expires_at=(now + timedelta(seconds=job.lifetime_seconds)).isoformat(),
+        gone_at=None,
+        budget_per_hour=max(prices, default=job.budget_per_hour),
+    )

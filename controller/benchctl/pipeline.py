@@ -525,18 +525,20 @@ class Sweep:
         from benchctl.clouds.rental import Rental
         from benchctl.clouds.stacks import Stacks
 
+        budget = parse_budget(self.request.budget)[0] if self.request.budget else None
         rental = Rental(
             self.ledger,
             Stacks(self.home, backend=self.request.backend),
             ingress=ingress_for(self.request.ingress),
             say=self._view.say,
+            budget=budget,
             doing=self._view.doing,
             cancelled=self._cancelled,
         )
         return RentedServers(
             self.ledger,
             rental,
-            budget=parse_budget(self.request.budget)[0] if self.request.budget else None,
+            budget=budget,
             say=self._view.say,
             warn=self._tell,
             cancelled=self._cancelled,

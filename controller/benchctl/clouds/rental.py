@@ -19,9 +19,11 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from benchctl.budget import may_start
 from benchctl.clouds import keys
 from benchctl.clouds.cloud import CloudError, cloud_of
-from benchctl.clouds.placement import Barred, GiveUp, StopVendor, WaitThen, next_step
+from benchctl.clouds.faults import fault_of
+from benchctl.clouds.placement import Barred, GiveUp, StopVendor, WaitThen, first_step, next_step
 from benchctl.clouds.spec import (
     SHARED_JOB,
     InstanceSpec,
@@ -35,13 +37,13 @@ from benchctl.clouds.spec import (
 from benchctl.clouds.stacks import StackError
 from benchctl.errors import BenchctlError
 from benchctl.ledger import DESTROYING, GONE, PROVISIONING, READY
-from benchctl.plan import Place, Price
 from benchctl.refusals import Refusal, classify, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from benchctl.clouds.cloud import Client, Cloud
+    from benchctl.clouds.faults import Fault
     from benchctl.clouds.stacks import Stacks
     from benchctl.ledger import JobState, Ledger
 
@@ -127,6 +129,7 @@ class Rental:
         *,
         ingress: Callable[[str], str],
         say: Callable[[str], None],
+        budget: float | None = None,
         doing: Callable[[str, str], None] = lambda _job, _text: None,
         cancelled: threading.Event | None = None,
         environment: Mapping[str, str] | None = None,
@@ -139,13 +142,14 @@ class Rental:
             stacks: Pulumi's engine.
             ingress: the CIDR from which a vendor's servers are reached.
             say: tells people what happens, one line.
+            budget: the most that the sweep may cost; none for no limit.
             doing: tells what a job's server is at, a few words.
             cancelled: set when the user asked for the end.
             environment: where logins are, by default this process's.
             draw: of random waits.
         """
         self._ledger, self._stacks, self._ingress = ledger, stacks, ingress
-        self._say, self._doing = say, doing
+        self._say, self._doing, self._budget = say, doing, budget
         self._cancelled = cancelled or threading.Event()
         self._environment = dict(os.environ if environment is None else environment)
         self._draw = draw or random.Random()  # noqa: S311 - waits, not secrets
@@ -164,42 +168,62 @@ class Rental:
             GaveUpError: there is none to be had. Nothing of the tries is left, or a :class:`LeakError` says so.
             LeakError: a try failed, and left something that could not be removed.
         """
-        job = self._ledger.job(name)
-        places = tuple(_place(one) for one in job.places)
-        tried: list[Place] = []
-        refusal: Refusal | None = None
-        said = ""
-        attempt = 0
+        self._ledger.update(name, attempts=())
+        step = first_step(self._ledger.job(name), self._barred, allowed=self._affordable(name))
         while True:
-            step = next_step(
-                refusal, said, tried, places, self._barred, vendor=job.vendor, attempt=attempt, draw=self._draw
-            )
             if isinstance(step, GiveUp | StopVendor):
                 raise GaveUpError(step.reason, vendor_stopped=isinstance(step, StopVendor))
             if isinstance(step, WaitThen):
-                self._doing(name, f"waits {step.seconds:.0f} s ({refusal})")
+                self._doing(name, f"waits {step.seconds:.0f} s before it asks again")
                 self._cancelled.wait(step.seconds)
             if self._cancelled.is_set():
                 raise GaveUpError("stopped before its server was there", cancelled=True)
-            attempt += 1
-            tried.append(step.place)
             try:
                 return self._try(name, step.place)
             except (StackError, CloudError, _NotReadyError) as error:
-                said = getattr(error, "said", "") or str(error)
-                refusal = _refusal(error, said)
-                self._note_failure(name, step.place, refusal, said)
-            self.give_back(name, stage=PROVISIONING)
+                fault = self._understood(self._ledger.job(name), error)
+            # nothing of a failed try may stay, also where the vendor says that nothing was made
+            job = self.give_back(name, stage=PROVISIONING)
             if self._cancelled.is_set():
                 raise GaveUpError("stopped before its server was there", cancelled=True)
+            job = self._note_failure(job, fault)
+            step = next_step(fault, job, self._barred, random=self._draw.random, allowed=self._affordable(name))
 
-    def _try(self, name: str, place: Place) -> JobState:
+    def _understood(self, job: JobState, error: BenchctlError) -> Fault:
+        """What a failure means; where its words leave the login in doubt, the vendor is asked who we are."""
+        said = getattr(error, "said", "") or str(error)
+        known = getattr(error, "refusal", None)
+        if isinstance(error, _NotReadyError):
+            known = Refusal.TIMEOUT
+        fault = fault_of(job.vendor, said, known)
+        if not fault.doubtful:
+            return fault
+        try:
+            self.listing(cloud_of(job.vendor)).client.whoami()
+        except CloudError:
+            return fault.asked(login_works=False)
+        return fault.asked(login_works=True)
+
+    def _affordable(self, name: str) -> Callable[[Mapping[str, Any]], bool]:
+        """Whether the budget covers a job in a place; the first try was looked at before it was told to start."""
+        if self._budget is None:
+            return lambda _place: True
+
+        def covered(place: Mapping[str, Any]) -> bool:
+            with self._ledger.held():
+                others = [one for one in self._ledger.jobs if one.job != name or not one.alive]
+                return may_start(
+                    self._ledger.job(name), others, self._budget, datetime.now(UTC), place.get("budget_per_hour")
+                )
+
+        return covered
+
+    def _try(self, name: str, place: Mapping[str, Any]) -> JobState:
         """One try in one place."""
         ledger = self._ledger
         job = ledger.job(name)
         cloud = cloud_of(job.vendor)
         now = datetime.now(UTC)
-        price = place.price
         job = ledger.update(
             name,
             stage=PROVISIONING,
@@ -207,11 +231,11 @@ class Rental:
             error=None,
             attempt=job.attempt + 1,
             host=resource_name(ledger.sweep, name, job.attempt + 1),
-            region=place.region,
-            zone=place.zone,
-            price_per_hour=price.per_hour if price else job.price_per_hour,
-            currency=price.currency if price else job.currency,
-            budget_per_hour=_budget_price(job, place),
+            region=place["region"],
+            zone=place.get("zone") or "",
+            price_per_hour=place.get("price_per_hour"),
+            currency=place.get("currency"),
+            budget_per_hour=place.get("budget_per_hour"),
             launched_at=_iso(now),
             expires_at=_iso(now + timedelta(seconds=job.lifetime_seconds)),
             gone_at=None,
@@ -224,7 +248,7 @@ class Rental:
         shared = self._ensure_shared(cloud, job, spec)
         asked = cloud.resources(spec)
         ledger.asked(name, asked)
-        where = f"{place.region} {place.zone}".strip()
+        where = _where(job)
         self._doing(name, f"asking for a server in {where}")
         outputs = self._stacks.up(
             self.stack(name),
@@ -334,18 +358,19 @@ class Rental:
             labels=labels_of(self._ledger.sweep, SHARED_JOB, expires),
         )
 
-    def _note_failure(self, name: str, place: Place, refusal: Refusal | None, said: str) -> None:
-        job = self._ledger.job(name)
+    def _note_failure(self, job: JobState, fault: Fault) -> JobState:
         noted = {
-            "region": place.region,
-            "zone": place.zone,
-            "refusal": str(refusal or "unknown"),
-            "said": shortened(said),
+            "region": job.region,
+            "zone": job.zone,
+            "refusal": str(fault.refusal or ""),
+            "said": fault.said,
             "at": _iso(datetime.now(UTC)),
+            "launched_at": job.launched_at,
+            "gone_at": job.gone_at,
+            "budget_per_hour": job.budget_per_hour,
         }
-        self._ledger.update(name, attempts=(*job.attempts, noted))
-        where = f"{place.region} {place.zone}".strip()
-        self._say(f"{name}: no server in {where} ({refusal or 'unknown'}): {shortened(said)}")
+        self._say(f"{job.job}: no server in {_where(job)} ({fault.refusal or 'unknown words'}): {fault.said}")
+        return self._ledger.update(job.job, attempts=(*job.attempts, noted))
 
     def _await_ssh(self, job: JobState) -> None:
         """Wait until the server lets the sweep's key in, by the host key that was made for it.
@@ -565,29 +590,8 @@ def _is_of(job: JobState, cloud: Cloud) -> bool:
     return job.rented and job.vendor in (cloud.name, cloud.vendor_id)
 
 
-def _refusal(error: Exception, said: str) -> Refusal | None:
-    known = getattr(error, "refusal", None)
-    if isinstance(known, Refusal):
-        return known
-    return Refusal.TIMEOUT if isinstance(error, _NotReadyError) else classify(said)
-
-
-def _place(one: Mapping[str, Any]) -> Place:
-    price = one.get("price_per_hour")
-    return Place(
-        region=str(one["region"]),
-        zone=str(one.get("zone") or ""),
-        price=None if price is None else Price(float(price), str(one.get("currency") or "USD")),
-    )
-
-
-def _budget_price(job: JobState, place: Place) -> float | None:
-    """The price there in the currency of the budget, as the plan converted it."""
-    for one in job.places:
-        if (one["region"], one.get("zone") or "") == (place.region, place.zone):
-            value = one.get("budget_per_hour")
-            return None if value is None else float(value)
-    return job.budget_per_hour
+def _where(job: JobState) -> str:
+    return job.zone if job.zone.startswith(job.region) else f"{job.region} {job.zone}".strip()
 
 
 def _ssh_problem(job: JobState, key: str, known_hosts: str) -> str:
