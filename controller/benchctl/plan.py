@@ -148,6 +148,7 @@ class Server:
         places: where it can be rented, the cheapest first; none for servers that are there already.
         architecture: ``x86_64`` or ``arm64``; empty when unknown.
         gpus: number of GPUs.
+        vcpus: number of vCPUs; 0 when unknown.
         replica: 1, 2, ... where several instances of a type are measured.
         allocation: ``ONDEMAND`` or ``SPOT``.
     """
@@ -160,6 +161,7 @@ class Server:
     places: tuple[Place, ...] = ()
     architecture: str = ""
     gpus: int = 0
+    vcpus: int = 0
     replica: int = 1
     allocation: str = "ONDEMAND"
 
