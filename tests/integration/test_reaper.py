@@ -233,7 +233,7 @@ def test_the_sweep_that_calls_keeps_what_it_uses(home: Home, engine: Engine) -> 
     book.update("a", status="failed", stage="benching")
     client = ScriptedClient([server("a"), server("b"), thing("fw", "s1", SHARED_JOB, kind="firewall")])
     with state.locked(book.folder / "lock", {"sweep": "s1"}):
-        report = run(home, engine, client, ledger=book)
+        report = run(home, engine, client, own=book)
         assert [one.verdict.job for one in report.destroyed] == ["a"]
         assert not book.job("a").alive
         assert book.job("b").alive
@@ -241,7 +241,7 @@ def test_the_sweep_that_calls_keeps_what_it_uses(home: Home, engine: Engine) -> 
         assert (book.job("c").alive, book.job("c").status) == (False, "stopped")
         for name in ("b", "c"):
             book.update(name, status="finished", stage="gone", gone_at=iso(0))
-        report = run(home, engine, client, ledger=book)
+        report = run(home, engine, client, own=book)
     assert sorted(one.verdict.job for one in report.destroyed) == ["b", SHARED_JOB]
     assert client.things == {}
 

@@ -17,16 +17,15 @@ import queue
 import random
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llama_bench_core import state
 
 from benchctl import hooks
 from benchctl.clouds.cloud import CloudError, cloud_of, vendor_id
-from benchctl.clouds.spec import resource_name
 from benchctl.clouds.verdicts import (
     MARGIN_SECONDS,
     Book,
@@ -46,14 +45,17 @@ from benchctl.refusals import Refusal
 from benchctl.request import CLOUDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from sqlalchemy import Engine
 
     from benchctl.clouds.cloud import Client
     from benchctl.clouds.spec import Resource
+    from benchctl.clouds.stacks import Stacks
     from benchctl.home import Home
+
+Item = TypeVar("Item")
 
 __all__ = ["Finding", "Outcome", "Patience", "ReapReport", "judge", "reap"]
 
@@ -94,7 +96,7 @@ class Patience:
     deadline_seconds: float = 900.0
     pause_seconds: float = 2.0
     longest_pause_seconds: float = 30.0
-    settle_seconds: float = 120.0
+    settle_seconds: float = 60.0
     looks: int = 2
     tries: int = 5
     deletes_at_once: int = 8
@@ -141,6 +143,11 @@ class ReapReport:
         return tuple(one for one in self.findings if one.outcome is Outcome.LEFT)
 
     @property
+    def left(self) -> tuple[Resource, ...]:
+        """The leaks as the vendors list them."""
+        return tuple(one.verdict.resource for one in self.leaks)
+
+    @property
     def destroyed(self) -> tuple[Finding, ...]:
         """What was destroyed: the vendor's list says so."""
         return tuple(one for one in self.findings if one.outcome is Outcome.DESTROYED)
@@ -163,12 +170,13 @@ def reap(
     environment: Mapping[str, str] | None = None,
     vendors: Sequence[str] | None = None,
     clients: Mapping[str, Client] | None = None,
-    ledger: Ledger | None = None,
+    own: Ledger | None = None,
+    backend: str = "",
     hook: str = "",
     report: Callable[[str], None] = lambda _line: None,
     clock: Callable[[], float] = time.time,
     patience: Patience | None = None,
-    stacks: Any = None,
+    stacks: Callable[[str], Stacks | None] | None = None,
 ) -> ReapReport:
     """Destroy what should not be alive.
 
@@ -183,13 +191,14 @@ def reap(
         environment: where the logins are looked for; nothing for this process's own.
         vendors: which vendors, as the command line calls them; nothing for all that can be asked.
         clients: clients to use instead of the vendors' own, by vendor.
-        ledger: the open book of the sweep that calls, whose lock the caller holds: what its jobs still use is left
+        own: the open book of the sweep that calls, whose lock the caller holds: what its jobs still use is left
             alone. Jobs that are to be taken up again must not be in an ended status when it calls.
-        hook: told of a leak besides the hooks of the sweeps.
+        backend: URL of Pulumi's state, looked into besides those of the sweeps; empty for the default.
+        hook: told of a leak, as are the hooks of the sweeps; not that of ``own``, which is its sweep's affair.
         report: told what happens, line by line; from several threads.
         clock: seconds since 1970.
         patience: how long and how often to ask.
-        stacks: Pulumi's stacks (:class:`benchctl.clouds.stacks.Stacks`) of the default backend; nothing to make them.
+        stacks: makes Pulumi's stacks of a backend; nothing for the real ones.
 
     Raises:
         BenchctlError: the database can't be read or written.
@@ -197,20 +206,22 @@ def reap(
     environment = dict(os.environ if environment is None else environment)
     patience = patience or Patience()
     with contextlib.ExitStack() as held:
-        books, notes = _read_books(home, ledger, clock, None if dry_run else held, sweep)
+        books, notes = _read_books(home, own, clock, None if dry_run else held, sweep)
         rows = _rows(engine)
         asked = _Asked(
             books, rows, sweep, everything, orphans, grace_seconds, dry_run, environment, report, clock, patience
         )
         chosen, skipped, problems = _choose(asked, vendors, clients)
+        states = _States(home, asked, backend, stacks)
+        if not dry_run:
+            asked = replace(asked, rows=states.end_strays())
         runs = [_VendorRun(asked, name, client) for name, client in chosen.items()]
         _run_all(runs, patience, clock)
-        removed: list[str] = []
         if not dry_run:
             if engine is not None:
-                notes += _bring_up_to_date(home, engine, asked, runs, ledger)
-            removed, told = _remove_stacks(home, asked, runs, stacks)
-            notes += told
+                notes += _bring_up_to_date(home, engine, asked, runs, own)
+            states.remove(runs)
+            notes += states.notes
     for run in runs:
         if run.problem:
             problems[run.vendor] = run.problem
@@ -219,9 +230,9 @@ def reap(
         (one for run in runs for one in run.findings()),
         key=lambda one: (one.verdict.resource.vendor, _phase(one.verdict.resource), one.verdict.resource.name),
     )
-    result = ReapReport(tuple(found), problems, skipped, tuple(notes), tuple(removed), dry_run)
+    result = ReapReport(tuple(found), problems, skipped, tuple(notes), tuple(states.removed), dry_run)
     if not dry_run and not result.clean:
-        _tell(result, asked, hook, report)
+        _tell(result, asked, hook, report, own.sweep if own is not None else "")
     return result
 
 
@@ -584,13 +595,13 @@ def _run_all(runs: Sequence[_VendorRun], patience: Patience, clock: Callable[[],
                 break
 
 
-def _each(items: Sequence[Verdict], work: Callable[[Verdict], None], at_once: int) -> None:
+def _each(items: Sequence[Item], work: Callable[[Item], None], at_once: int) -> None:
     """Do ``work`` on all items, several at a time."""
     if len(items) <= 1:
         for one in items:
             work(one)
         return
-    waiting: queue.SimpleQueue[Verdict] = queue.SimpleQueue()
+    waiting: queue.SimpleQueue[Item] = queue.SimpleQueue()
     for one in items:
         waiting.put(one)
 
@@ -680,68 +691,113 @@ def _note_rows(engine: Engine, rows: Iterable[Row], listed: Mapping[str, Resourc
         record(engine, *changed)
 
 
-def _remove_stacks(home: Home, asked: _Asked, runs: Sequence[_VendorRun], stacks: Any) -> tuple[list[str], list[str]]:
-    """Remove the Pulumi stacks of what is not there any more; the vendors' lists say what is not."""
-    owners = Owners(asked.books, asked.rows)
-    listed = {vendor_id(run.vendor): run.believed for run in runs if run.believed is not None}
-    there = {owners.of(one) for resources in listed.values() for one in resources}
-    books = {
-        book.sweep: book
-        for book in asked.books
-        if book.holder is not Holder.OTHER and (not asked.sweep or book.sweep == asked.sweep)
-    }
-    removed: list[str] = []
-    notes: list[str] = []
-    for backend in sorted({book.backend for book in books.values()}):
-        try:
-            states = stacks if stacks is not None and not backend else _stacks(home, backend, asked.environment)
-            names = states.names() if states is not None else []
-        except BenchctlError as error:
-            notes.append(f"Pulumi's state was left as it is: {error}")
-            continue
-        for stack in names:
-            sweep, job = owners.by_name(stack)
-            vendor = owners.vendor(stack)
-            if sweep not in books or books[sweep].backend != backend or vendor not in listed or (sweep, job) in there:
-                continue
-            if _in_use(books[sweep], job, stack):
-                continue
-            asked.report(f"{vendor}: removing the state of {stack}, of which nothing is there any more.")
+class _States:
+    """Pulumi's state of what the reaper looks at: what runs of killed controllers are at, and stacks of nothing."""
+
+    def __init__(self, home: Home, asked: _Asked, backend: str, stacks: Callable[[str], Stacks | None] | None) -> None:
+        self.removed: list[str] = []
+        self.notes: list[str] = []
+        self._home, self._asked = home, asked
+        self._owners = Owners(asked.books, asked.rows)
+        self._books = {
+            book.sweep: book
+            for book in asked.books
+            if book.holder is not Holder.OTHER and (not asked.sweep or book.sweep == asked.sweep)
+        }
+        self._states: list[tuple[Stacks, list[str]]] = []
+        if asked.dry_run or not self._books:
+            return
+        for one in sorted({backend, *(book.backend for book in self._books.values())}):
+            try:
+                found = stacks(one) if stacks is not None else _stacks(home, one, asked.environment)
+                if found is not None:
+                    self._states.append((found, found.names()))
+            except BenchctlError as error:
+                self.notes.append(f"Pulumi's state was left as it is: {error}")
+
+    def end_strays(self) -> tuple[Row, ...]:
+        """End the engines and plugins that killed controllers left: they would go on making servers.
+
+        Returns:
+            The rows of the ledger; what these were at counts as asked for just now.
+        """
+        settled: list[tuple[str, str]] = []
+
+        def settle(item: tuple[Stacks, str, tuple[str, str]]) -> None:
+            states, stack, owner = item
+            try:
+                if states.running(stack):
+                    self._asked.report(f"Ending what a killed controller left at work on {stack}.")
+                    settled.append(owner)
+                    states.settle(stack)
+            except BenchctlError as error:
+                self.notes.append(str(error))
+
+        _each([(states, stack, (s, j)) for states, stack, s, j, _ in self._forsaken()], settle, 8)
+        now = self._asked.clock()
+        return tuple(
+            replace(row, asked_at=now) if row.state == "asked" and (row.sweep, row.job) in settled else row
+            for row in self._asked.rows
+        )
+
+    def remove(self, runs: Sequence[_VendorRun]) -> None:
+        """Remove the stacks of what is not there any more; the vendors' lists say what is not."""
+        listed = {vendor_id(run.vendor): run.believed for run in runs if run.believed is not None}
+        there = {self._owners.of(one) for resources in listed.values() for one in resources}
+
+        def remove(item: tuple[Stacks, str, str, str]) -> None:
+            states, stack, sweep, vendor = item
+            self._asked.report(f"{cloud_of(vendor).name}: removing the state of {stack}, of which nothing is left.")
             try:
                 states.destroy(
                     stack,
-                    environment=cloud_of(vendor).engine_environment(asked.environment),
-                    log=home.sweeps / sweep / "reap.log",
+                    environment=cloud_of(vendor).engine_environment(self._asked.environment),
+                    log=self._home.sweeps / sweep / "reap.log",
                 )
-                removed.append(stack)
+                self.removed.append(stack)
             except BenchctlError as error:
-                notes.append(f"The state of {stack} could not be removed: {error}")
-    return removed, notes
+                self.notes.append(f"The state of {stack} could not be removed: {error}")
+
+        _each(
+            [
+                (states, stack, sweep, vendor)
+                for states, stack, sweep, job, vendor in self._forsaken()
+                if vendor in listed and (sweep, job) not in there
+            ],
+            remove,
+            8,
+        )
+
+    def _forsaken(self) -> Iterator[tuple[Stacks, str, str, str, str]]:
+        """The stacks that nobody will use: whose, and of which job and vendor."""
+        for states, names in self._states:
+            for stack in names:
+                sweep, label, vendor = self._owners.by_stack(stack)
+                book = self._books.get(sweep)
+                if book is None:
+                    continue
+                orphaned = (
+                    book.holder is Holder.NOBODY
+                    and self._asked.orphans
+                    and book.quiet_seconds >= self._asked.grace_seconds
+                )
+                if orphaned or over(book, label, book.job(label), vendor):
+                    yield states, stack, sweep, label, vendor
 
 
-def _stacks(home: Home, backend: str, environment: Mapping[str, str]) -> Any:
+def _stacks(home: Home, backend: str, environment: Mapping[str, str]) -> Stacks | None:
     """Pulumi's stacks; nothing where there never were any."""
-    if not backend and not (home.state / "pulumi").is_dir():
+    if not backend and not (home.state / "pulumi").is_dir() and not environment.get("PULUMI_BACKEND_URL"):
         return None
-    from benchctl.clouds.stacks import Stacks  # type: ignore[import-untyped] # until the engine is there
+    from benchctl.clouds.stacks import Stacks
 
     return Stacks(home, backend=backend, environment=environment)
 
 
-def _in_use(book: Book, label: str, stack: str) -> bool:
-    """Whether the caller's sweep needs a stack still."""
-    if book.holder is not Holder.CALLER:
-        return False
-    job = next((one for one in book.jobs if one.job == label), None)
-    if over(book, label, job):
-        return False
-    return job is None or stack == resource_name(book.sweep, job.job, max(1, job.attempt))
-
-
-def _tell(result: ReapReport, asked: _Asked, hook: str, report: Callable[[str], None]) -> None:
+def _tell(result: ReapReport, asked: _Asked, hook: str, report: Callable[[str], None], own: str) -> None:
     """Tell the hooks of the leak: each once, with the leaks of the sweeps that name it."""
-    named = {one for one in (hook, *(book.hook for book in asked.books if book.hook)) if one}
-    by_sweep = {book.sweep: book.hook for book in asked.books}
+    by_sweep = {book.sweep: book.hook for book in asked.books if book.hook and book.sweep != own}
+    named = {one for one in (hook, *by_sweep.values()) if one}
     for one in sorted(named):
         leaks = [leak for leak in result.leaks if one == hook or by_sweep.get(leak.verdict.sweep) == one]
         if not leaks and not (result.problems and (one == hook or _concerned(result, asked, one))):

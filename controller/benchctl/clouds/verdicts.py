@@ -132,20 +132,17 @@ class Owners:
         """Names can be computed again from sweep, job and try, so that a lost database changes nothing."""
         self._books = {label_value(book.sweep): book for book in books}
         self._names: dict[str, tuple[str, str]] = {}
-        self._vendors: dict[str, str] = {}
         for book in self._books.values():
             places = set()
             for job in book.jobs:
                 if not job.rented:
                     continue
                 for attempt in range(1, max(1, job.attempt) + 1):
-                    name = resource_name(book.sweep, job.job, attempt)
-                    self._names[name], self._vendors[name] = (book.sweep, job.job), job.vendor
+                    self._names[resource_name(book.sweep, job.job, attempt)] = (book.sweep, job.job)
                 places |= {(job.vendor, region) for region in regions_of(job)} | {(job.vendor, "")}
             for vendor, region in places:
                 for called in {vendor, _command_line_name(vendor)}:
-                    name = shared_name(book.sweep, called, region)
-                    self._names[name], self._vendors[name] = (book.sweep, SHARED_JOB), vendor
+                    self._names[shared_name(book.sweep, called, region)] = (book.sweep, SHARED_JOB)
         self.rows = {row.name: row for row in rows}
 
     def book(self, sweep: str) -> Book | None:
@@ -157,24 +154,35 @@ class Owners:
         if resource.sweep:
             book = self.book(resource.sweep)
             return (book.sweep if book else resource.sweep), resource.job
-        row = self.rows.get(resource.name)
-        if row is not None:
-            return row.sweep, row.job
         return self.by_name(resource.name)
-
-    def vendor(self, name: str) -> str:
-        """The vendor, as the database calls it, of a name that can be computed from a book; empty for another."""
-        return self._vendors.get(name, "")
 
     def by_name(self, name: str) -> tuple[str, str]:
         """Sweep and job of a name of ours, with or without the ending that its kind adds; empty when unknown."""
-        while name:
-            if name in self._names:
-                return self._names[name]
-            if name in self.rows:
-                return self.rows[name].sweep, self.rows[name].job
-            name = name.rpartition("-")[0]
-        return "", ""
+        # The table comes second: what jobs share stands there under the job that asked for it first.
+        beginning = name
+        while beginning:
+            if beginning in self._names:
+                return self._names[beginning]
+            beginning = beginning.rpartition("-")[0]
+        row = self.rows.get(name)
+        return (row.sweep, row.job) if row is not None else ("", "")
+
+    def by_stack(self, stack: str) -> tuple[str, str, str]:
+        """Sweep, job and vendor (as the database calls it) of a Pulumi stack, ``SWEEP.JOB``; empty when unknown."""
+        sweep, _, label = stack.partition(".")
+        book = self.book(sweep)
+        if book is None or book.sweep != sweep:
+            return "", "", ""
+        job = next((one for one in book.jobs if one.job == label), None)
+        if job is not None:
+            return sweep, label, job.vendor
+        shared = label.removeprefix(f"{SHARED_JOB}-")
+        vendors = {one.vendor for one in book.jobs if one.rented}
+        for vendor in sorted(vendors):
+            called = _command_line_name(vendor)
+            if shared != label and (shared == called or shared.startswith(f"{called}-")):
+                return sweep, SHARED_JOB, vendor
+        return "", "", ""
 
 
 def judge(
