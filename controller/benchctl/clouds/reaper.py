@@ -126,6 +126,7 @@ class ReapReport:
         problems: vendors that could not be asked though they may hold something: why, in one sentence.
         skipped: vendors that were not asked, and need not have been: why.
         notes: what else a person should know.
+        asked: the vendors that answered.
         stacks: names of the Pulumi stacks that were removed.
         dry: whether it only looked.
     """
@@ -134,6 +135,7 @@ class ReapReport:
     problems: Mapping[str, str] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
     stacks: tuple[str, ...] = ()
     dry: bool = False
 
@@ -230,7 +232,15 @@ def reap(
         (one for run in runs for one in run.findings()),
         key=lambda one: (one.verdict.resource.vendor, _phase(one.verdict.resource), one.verdict.resource.name),
     )
-    result = ReapReport(tuple(found), problems, skipped, tuple(notes), tuple(states.removed), dry_run)
+    result = ReapReport(
+        findings=tuple(found),
+        problems=problems,
+        skipped=skipped,
+        notes=tuple(notes),
+        asked=tuple(run.vendor for run in runs if not run.problem),
+        stacks=tuple(states.removed),
+        dry=dry_run,
+    )
     if not dry_run and not result.clean:
         _tell(result, asked, hook, report, own.sweep if own is not None else "")
     return result
