@@ -51,7 +51,8 @@ _RULES: tuple[tuple[Refusal, str], ...] = (
     (Refusal.THROTTLED, r"\bstatus=429\b|\bRetryableError(?:DueToAnotherOperation)?\b"),
     # what an account may have: AWS codes; GCP's sentence; Azure's OperationNotAllowed means other things besides, so
     # that the word has to stand by it; Hetzner's and UpCloud's codes
-    (Refusal.QUOTA, r"\b(?:VcpuLimitExceeded|InstanceLimitExceeded|MaxSpotInstanceCountExceeded|PendingVerification)\b"),
+    (Refusal.QUOTA, r"\b(?:VcpuLimitExceeded|InstanceLimitExceeded|MaxSpotInstanceCountExceeded)\b"),
+    (Refusal.QUOTA, r"\bPendingVerification\b"),
     (Refusal.QUOTA, r"\b(?:Address|KeyPair|SecurityGroup|Vpc|Volume|MaxIOPS)LimitExceeded\b"),
     (Refusal.QUOTA, r"Quota '[^']+' exceeded|\b(?:Resource)?QuotaExceeded\b|QUOTA_EXCEEDED|, quotaExceeded\b"),
     (Refusal.QUOTA, r"exceeding (?:approved|quota) [\w. -]*quota|exceeding quota limits|\bPublicIPCountLimitReached\b"),
