@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "models": ("benchctl.cli.models", "models", "The models that can be measured; synthetic weights."),
     "replay": ("benchctl.cli.replay", "replay", "The policy over recorded runs: hours, money, rows kept and lost."),
     "doctor": ("benchctl.cli.doctor", "doctor", "What this machine has and lacks, and how to mend it."),
+    "inventory": ("benchctl.cli.inventory", "inventory", "Rented servers that are alive, as an inventory for Ansible."),
     "playbook": ("benchctl.cli.playbook", "playbook", "Run a carried playbook with ansible-playbook."),
 }
 
