@@ -21,7 +21,7 @@ from toy.cloud import ToyCloud
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-pytest_plugins = ["lab.fixtures", "databases"]
+pytest_plugins = ["lab.fixtures", "databases", "emulation.fixtures"]
 
 ROOT = Path(__file__).resolve().parent.parent
 GEMMA_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"

@@ -277,6 +277,14 @@ class Stacks:
                 return []
             return [one for one in pending if one.pending == "creating"]
 
+    def settle(self, stack: str) -> None:
+        """Wait until no engine works on a stack; end the engines, and the plugins, that a killed controller left.
+
+        Raises:
+            StackBusyError: a controller that is alive works on it.
+        """
+        _settle(self, stack, BUSY_SECONDS)
+
     def names(self) -> list[str]:
         """The stacks that there are, by name."""
         if not self._begun():
@@ -526,30 +534,8 @@ class _Work:
         return stale
 
     def settle(self) -> None:
-        """Wait until no engine works on the stack; end those, and those plugins, that a killed process left."""
-        until = time.monotonic() + self._patience
-        told: set[int] = set()
-        alone_since: float | None = None
-        while left := self._stacks.running(self._name):
-            now = time.monotonic()
-            engines = [one for one in left if one.engine]
-            if engines:
-                alone_since = None
-                for one in engines:
-                    if one.orphan and one.pid not in told:
-                        # it finishes what is under way, and writes down what it made
-                        told.add(one.pid)
-                        _signal(one.pid, signal.SIGINT)
-                    elif one.orphan and now > until:
-                        _signal(one.pid, signal.SIGKILL)
-                if now > until and not all(one.orphan for one in engines):
-                    raise StackBusyError(f"Another benchctl works on the stack {self._name}.", "Wait for it to end.")
-            else:
-                alone_since = now if alone_since is None else alone_since
-                if now - alone_since > PLUGIN_SECONDS:
-                    for one in left:
-                        _signal(one.pid, signal.SIGKILL)
-            time.sleep(engine_process.LOOK_SECONDS)
+        """See :meth:`Stacks.settle`."""
+        _settle(self._stacks, self._name, self._patience)
 
     def _error(self, what: str, error: Exception) -> StackError:
         """What the SDK raised, as one of ours."""
@@ -576,6 +562,33 @@ class _Work:
             )
         why = said or f"the engine ended with status {ended.code if ended else '?'}"
         return StackError(f"{subject} could not be {done}: {why.rstrip('.')}.", said=said)
+
+
+def _settle(stacks: Stacks, name: str, patience: float) -> None:
+    """Wait until no engine works on the stack; end those, and those plugins, that a killed process left."""
+    until = time.monotonic() + patience
+    told: set[int] = set()
+    alone_since: float | None = None
+    while left := stacks.running(name):
+        now = time.monotonic()
+        engines = [one for one in left if one.engine]
+        if engines:
+            alone_since = None
+            for one in engines:
+                if one.orphan and one.pid not in told:
+                    # it finishes what is under way, and writes down what it made
+                    told.add(one.pid)
+                    _signal(one.pid, signal.SIGINT)
+                elif one.orphan and now > until:
+                    _signal(one.pid, signal.SIGKILL)
+            if now > until and not all(one.orphan for one in engines):
+                raise StackBusyError(f"Another benchctl works on the stack {name}.", "Wait for it to end.")
+        else:
+            alone_since = now if alone_since is None else alone_since
+            if now - alone_since > PLUGIN_SECONDS:
+                for one in left:
+                    _signal(one.pid, signal.SIGKILL)
+        time.sleep(engine_process.LOOK_SECONDS)
 
 
 def resources_of(exported: Mapping[str, Any]) -> list[StateResource]:
