@@ -523,8 +523,9 @@ class Sweep:
             return OwnServers(self._cancelled.wait)
         from benchctl.clouds.ingress import ingress_for
         from benchctl.clouds.rental import Rental
-        from benchctl.clouds.stacks import Stacks
+        from benchctl.clouds.stacks import Stacks, warm_up
 
+        warm_up(one for one in self.request.clouds)
         budget = parse_budget(self.request.budget)[0] if self.request.budget else None
         rental = Rental(
             self.ledger,
@@ -573,6 +574,8 @@ class Sweep:
         except BenchctlError as error:
             self._view.say(f"What is alive could not be looked at: {error}")
             return
+        for problem in found.problems.values():
+            self._view.say(problem)
         if ending and found.left:
             self._tell("leak", {"sweep": self.ledger.sweep, "left": [one.name for one in found.left]})
 

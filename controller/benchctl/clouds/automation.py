@@ -7,8 +7,11 @@ included; and ``Stack.up`` starts the engine five times where two do.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
+import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,3 +139,31 @@ class Workspace(automation.LocalWorkspace):
             draft.write_text(f"name: {PROJECT}\nruntime: python\n")
             draft.replace(settings)
         super().__init__(work_dir=str(folder), pulumi_command=command, program=program)
+
+
+def end_program(loops: list[asyncio.AbstractEventLoop], patience_seconds: float = 5.0) -> None:
+    """End what a program left when the engine refused: the SDK leaves its event loop with tasks and threads that wait.
+
+    Without it every refused stack keeps a dozen threads, and Python complains on stderr when it collects them.
+
+    Args:
+        loops: in which the program ran; closed afterwards.
+        patience_seconds: how long the SDK's own end of the program is waited for.
+    """
+    until = time.monotonic() + patience_seconds
+    for loop in loops:
+        while not loop.is_closed() and time.monotonic() < until:
+            if loop.is_running():
+                time.sleep(0.02)
+                continue
+            # the SDK's thread may still be at it for a moment, which is a RuntimeError here
+            with suppress(RuntimeError):
+                tasks = asyncio.all_tasks(loop)
+                for task in tasks:
+                    task.cancel()
+                loop.run_until_complete(_ended(tasks))
+                loop.close()
+
+
+async def _ended(tasks: set[asyncio.Task[Any]]) -> None:
+    await asyncio.gather(*tasks, return_exceptions=True)

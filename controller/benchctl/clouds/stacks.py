@@ -199,12 +199,18 @@ class Stacks:
                 :class:`StackBusyError` say what else there was.
             BenchctlError: what the program itself raised.
         """
+        import asyncio
+
         import pulumi
 
+        from benchctl.clouds import automation
+
+        loops: list[asyncio.AbstractEventLoop] = []
         got: dict[str, Any] = {}
         raised: list[BenchctlError] = []
 
         def exported() -> None:
+            loops.append(asyncio.get_running_loop())
             try:
                 outputs = dict(program())
             except BenchctlError as error:
@@ -227,6 +233,8 @@ class Stacks:
                 work.run("up", lambda one: one.up(color="never", suppress_outputs=True, suppress_progress=True))
             except StackError as error:
                 raise (raised[0] if raised else error) from error
+            finally:
+                automation.end_program(loops)
             return got
 
     def destroy(
