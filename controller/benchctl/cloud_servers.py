@@ -46,6 +46,9 @@ DISK_BY_TYPE = ("hcloud", "upcloud")
 _ARCHITECTURES = {"X86_64": X86_64, "I386": X86_64, "ARM64": ARM64}
 """The catalogue's word and ours. AWS lists types that take both as I386; Macs, rented by the day, are left out."""
 
+_ARM = {"gcp": ("t2a-*", "c4a-*", "n4a-*", "a4x-*")}
+"""Types that are ARM's although the catalogue says otherwise; Google's documentation of its machine families."""
+
 _ZONE_WANTED = ("aws", "gcp")
 """Vendors whose servers are made in a zone that is named."""
 
@@ -91,7 +94,8 @@ def find_cloud_servers(session: Session, request: SweepRequest, rates: Mapping[s
             counts["gpus"] += bool(server.gpus and not left_out)
             counts["doubtful"] += bool(doubtful and not left_out)
             server = replace(server, left_out=left_out)
-            servers += [replace(server, replica=number) for number in range(1, request.replicas + 1)]
+            replicas = 1 if left_out else request.replicas
+            servers += [replace(server, replica=number) for number in range(1, replicas + 1)]
     return Found(servers, tuple(_notes(counts, request)), tuple(row.api_reference for row in rows))
 
 
@@ -220,13 +224,19 @@ def _server(row: Any, places: tuple[Place, ...], allocation: str) -> Server:
         machine=machine,
         price=places[0].price if places else None,
         places=places,
-        architecture=_ARCHITECTURES.get(row.cpu_architecture, str(row.cpu_architecture).lower()),
+        architecture=_architecture(row),
         gpus=int(row.gpu_count or 0),
         vcpus=int(row.vcpus or 0),
         allocation=allocation,
         server_id=row.server_id,
         rented=True,
     )
+
+
+def _architecture(row: Any) -> str:
+    if any(fnmatch.fnmatchcase(row.api_reference, one) for one in _ARM.get(row.vendor_id, ())):
+        return ARM64
+    return _ARCHITECTURES.get(row.cpu_architecture, str(row.cpu_architecture).lower())
 
 
 def _disk_free(row: Any) -> int | None:
@@ -240,13 +250,13 @@ def _left_out(row: Any, server: Server, request: SweepRequest, ours: str) -> str
     """Why a server can't be measured at all; empty when it can."""
     if server.architecture not in (X86_64, ARM64):
         return f"its architecture is {row.cpu_architecture}, for which there is no image"
+    recorded = LAB in request.clouds and bool(request.recorded)
+    if server.architecture != ours and not recorded:
+        return f"its CPU is {server.architecture}, and the llama-bench that would be copied to it is for {ours}"
     if not server.places:
         what = "spot price" if request.spot else "price"
         there = " in these regions" if request.regions else ""
         return f"the catalogue knows no current {what} of it{there}, and so no place to rent it"
-    recorded = LAB in request.clouds and bool(request.recorded)
-    if server.architecture != ours and not recorded:
-        return f"its CPU is {server.architecture}, and the llama-bench that would be copied to it is for {ours}"
     return ""
 
 
@@ -276,13 +286,17 @@ def binary_architecture(path: Path) -> str:
 def _notes(counts: Counter[str], request: SweepRequest) -> Iterator[str]:
     if counts["gpus"] and request.device != "cpu":
         yield (
-            f"{counts['gpus']} servers have GPUs: with a llama-bench that is built without CUDA, or without a driver "
-            "on the image, they are measured on the CPU, and say so (gpu_fallback)."
+            f"{_counted(counts['gpus'], 'has a GPU', 'have GPUs')}: with a llama-bench that is built without CUDA, or "
+            "without a driver on the image, they are measured on the CPU, and say so (gpu_fallback)."
         )
     if counts["doubtful"]:
         yield (
-            f"{counts['doubtful']} servers have only prices that the import found doubtful; they are reckoned with all "
-            "the same ('benchctl catalog list prices --flagged' shows them)."
+            f"{_counted(counts['doubtful'], 'has', 'have')} only prices that the import found doubtful; they are "
+            "reckoned with all the same ('benchctl catalog list prices --flagged' shows them)."
         )
     if request.spot:
         yield "Spot prices change by the hour; the catalogue's are those of its day."
+
+
+def _counted(count: int, one: str, several: str) -> str:
+    return f"1 server {one}" if count == 1 else f"{count} servers {several}"

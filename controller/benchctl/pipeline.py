@@ -49,6 +49,7 @@ from benchctl.ledger import (
     READY,
     JobState,
     Ledger,
+    jobs_of,
     read_book,
     sweep_names,
 )
@@ -755,7 +756,7 @@ def resumable(home: Home, sweep: str) -> None:
         BenchctlError: the sweep has finished.
     """
     book = read_book(home, sweep)
-    if book.get("status") == "finished":
+    if book.get("status") == "finished" and not any(job.alive for job in jobs_of(book)):
         raise BenchctlError(
             f"The sweep {sweep} has finished.", f"'benchctl show --sweep {sweep}' shows what it measured."
         )
