@@ -139,21 +139,23 @@ def emulated(cache: Path, containers: bool) -> Iterator[Emulated]:
 
 
 @pytest.fixture(scope="module")
-def _world_of_module(cache: Path) -> Iterator[Emulated]:
+def module_world(cache: Path) -> Iterator[Emulated]:
+    """The emulated clouds, for fixtures that many tests of a file read; ``world`` empties them."""
     with emulated(cache, containers=False) as running:
         yield running
 
 
 @pytest.fixture
-def world(_world_of_module: Emulated) -> Iterator[Emulated]:
+def world(module_world: Emulated) -> Iterator[Emulated]:
     """The emulated clouds, empty; nothing is behind their servers. One process for the tests of a file."""
-    _world_of_module.reset()
-    yield _world_of_module
-    _world_of_module.reset()
+    module_world.reset()
+    yield module_world
+    module_world.reset()
 
 
 @pytest.fixture(scope="module")
-def _backed_world_of_module(cache: Path) -> Iterator[Emulated]:
+def backed_module_world(cache: Path) -> Iterator[Emulated]:
+    """The same, with containers."""
     if os.geteuid() != 0:
         pytest.skip("the lab makes root file systems and networks, which only root may")
     if shutil.which("podman") is None:
@@ -163,8 +165,8 @@ def _backed_world_of_module(cache: Path) -> Iterator[Emulated]:
 
 
 @pytest.fixture
-def backed_world(_backed_world_of_module: Emulated) -> Iterator[Emulated]:
+def backed_world(backed_module_world: Emulated) -> Iterator[Emulated]:
     """The same, with a container with sshd behind every server."""
-    _backed_world_of_module.reset()
-    yield _backed_world_of_module
-    _backed_world_of_module.reset()
+    backed_module_world.reset()
+    yield backed_module_world
+    backed_module_world.reset()

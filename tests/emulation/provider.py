@@ -28,12 +28,14 @@ class Forwarding:
     def __init__(self, url: str) -> None:
         self._url = url
         self._settings: Mapping[str, Any] = {}
+        self._environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("PATH", "PYTHON"))
+        }
 
     def configure(self, settings: Mapping[str, Any]) -> None:
         """The provider's own settings, and its environment, as the vendor's plugin would read it."""
         self._settings = dict(settings)
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("PATH", "PYTHON"))}
-        self._ask("configure", settings=self._settings, environment=environment)
+        self._ask("configure")
 
     def check(self, kind: str, inputs: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
         return [(one, why) for one, why in self._ask("check", kind=kind, inputs=inputs)["failures"]]
@@ -59,7 +61,7 @@ class Forwarding:
         return answer
 
     def _ask(self, call: str, **body: Any) -> dict[str, Any]:
-        body.setdefault("settings", self._settings)
+        body |= {"settings": self._settings, "environment": self._environment}
         request = urllib.request.Request(  # noqa: S310 - the world's address, on loopback
             f"{self._url}/{call}", json.dumps(body).encode(), {"Content-Type": "application/json"}
         )

@@ -93,6 +93,8 @@ class Vendor:
     def configure(self, settings: Mapping[str, Any], environment: Mapping[str, str]) -> None:
         """Log in, as the vendor's provider does at its start; ``environment`` is the plugin's.
 
+        Nothing is kept: many plugins run at once, and ``world.login`` has both in every later call.
+
         Raises:
             Refused: it can't.
         """

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 import traceback
+from contextvars import ContextVar
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,20 +49,27 @@ class World:
         self.down: set[str] = set()
         self.backing = Backing(cache, containers, owner)
         self._lock = threading.Lock()
+        self._login: ContextVar[tuple[Mapping[str, Any], Mapping[str, str]]] = ContextVar("login", default=({}, {}))
         self.vendors: dict[str, Vendor] = {}
         for name in VENDORS:
             if importlib.util.find_spec(f"emulation.{name}"):
                 self.vendors[name] = importlib.import_module(f"emulation.{name}").VENDOR(self)
 
+    @property
+    def login(self) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+        """With which provider settings and environment the plugin that calls was started."""
+        return self._login.get()
+
     # -- the engine ---------------------------------------------------------------------------------------------------
 
     def engine(self, vendor: Vendor, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """One call of the provider plugin."""
+        self._login.set((body.get("settings") or {}, body.get("environment") or {}))
         if name == "configure":
             call = Call(vendor.name, "login", via="engine")
             with self.noted(call):
                 self.strike(call, {})
-                vendor.configure(body["settings"], body["environment"])
+                vendor.configure(*self.login)
             return {}
         if name == "invoke":
             call = Call(vendor.name, "invoke", name=body["function"], via="engine")
