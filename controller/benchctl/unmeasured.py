@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 NOT_ELIGIBLE = -2
 """Exit code of Spare Cores' inspector for a server that does not meet a task's own conditions."""
 
+_EXISTED = (Refusal.TIMEOUT, Refusal.INTERRUPTED)
+"""Refusals after which a server may have existed, and was billed."""
+
 NOT_STARTED = -1
 """Exit code of Spare Cores' inspector for a server that could not be had."""
 
@@ -33,6 +36,9 @@ class Why(StrEnum):
     NOT_OFFERED = "not_offered"
     ACCOUNT = "account"
     THROTTLED = "throttled"
+    OUTAGE = "outage"
+    TIMEOUT = "timeout"
+    INTERRUPTED = "interrupted"
     VENDOR_ERROR = "vendor_error"
     MEMORY = "memory"
     DISK = "disk"
@@ -68,7 +74,7 @@ WHY_MEANINGS: dict[Why, str] = {
 }
 
 VENDORS_ANSWERS = (
-    Why.QUOTA, Why.STOCK, Why.DEPRECATED, Why.NOT_OFFERED, Why.ACCOUNT, Why.THROTTLED, Why.VENDOR_ERROR,
+    Why.QUOTA, Why.STOCK, Why.DEPRECATED, Why.NOT_OFFERED, Why.ACCOUNT, Why.THROTTLED, Why.OUTAGE, Why.VENDOR_ERROR,
 )  # fmt: skip
 """Reasons that are the vendor's: no server was had, and nothing was billed."""
 
@@ -119,7 +125,8 @@ class Verdict:
 
 def was_billed(exit_code: int | None, error: str | None) -> bool:
     """Whether a server existed: not where the vendor refused it, nor where nobody asked for one."""
-    return exit_code not in (NOT_STARTED, NOT_ELIGIBLE) and classify(error) is None
+    refusal = classify(error)
+    return exit_code not in (NOT_STARTED, NOT_ELIGIBLE) and (refusal is None or refusal in _EXISTED)
 
 
 def why_unmeasured(
