@@ -33,21 +33,31 @@ class Backing:
         self._folder = Path(tempfile.mkdtemp(prefix="emulation-"))
         self._names: dict[str, str] = {}
 
-    def start(self, identifier: str, boot: Boot, image: str) -> str:
-        """Start what is behind the server ``identifier``; returns its address when its sshd answers."""
+    def reserve(self) -> str:
+        """An address for a server that comes later, for clouds whose addresses are things of their own."""
         with self._lock:
+            # around again after 240: by then the first ones are long gone
             self._count += 1
-            number = self._count + 10
+            number = (self._count - 1) % 240 + 11
+            if not self._containers:
+                return f"127.9.{number // 250}.{number % 250 + 1}"
+            self._connect()
+        return f"{self._prefix}.{number}"
+
+    def start(self, identifier: str, boot: Boot, image: str, address: str = "") -> str:
+        """Start what is behind the server ``identifier``; returns its address when its sshd answers.
+
+        ``address`` is one that was reserved; by default it gets one.
+        """
+        address = address or self.reserve()
         if not self._containers:
-            return f"127.9.{number // 250}.{number % 250 + 1}"
+            return address
         from benchctl.lab.containers import wait_for_ssh
         from benchctl.lab.images import host_image
         from lab.podman import LABEL, podman
 
         here = Path(__file__).resolve().parent
-        with self._lock:
-            self._connect()
-        address, name = f"{self._prefix}.{number}", f"{self._network}-{number}"
+        name = f"{self._network}-{address.rpartition('.')[2]}"
         folder = self._folder / name
         folder.mkdir()
         (folder / "boot.json").write_text(json.dumps(boot.document()))
