@@ -40,8 +40,8 @@ class Backing:
             number = self._count + 10
         if not self._containers:
             return f"127.9.{number // 250}.{number % 250 + 1}"
-        from lab.hosts import _hex, _wait_for_sshd
-        from lab.images import host_image
+        from benchctl.lab.containers import READY_SECONDS, hardware_address, wait_for_ssh
+        from benchctl.lab.images import host_image
         from lab.podman import LABEL, podman
 
         here = Path(__file__).resolve().parent
@@ -55,12 +55,12 @@ class Backing:
         self._names[identifier] = name
         podman(
             *("run", "-d", "--name", name, "--hostname", name, "--label", f"{LABEL}={self._owner}"),
-            *("--network", self._network, "--ip", address, "--mac-address", f"02:77:{_hex(address)}"),
+            *("--network", self._network, "--ip", address, "--mac-address", hardware_address(address)),
             *("-v", f"{folder}:/emulation:ro"),
             host_image(self._cache, SUITES[image]),
             *("python3", "/emulation/first_boot.py", "/emulation/boot.json"),
         )
-        _wait_for_sshd(name, address)
+        wait_for_ssh(address, 22, READY_SECONDS)
         return address
 
     def remove(self, identifier: str) -> None:
@@ -89,8 +89,10 @@ class Backing:
 
     def _connect(self) -> None:
         if not self._network:
-            from lab.hosts import _network
+            from benchctl.lab.containers import make_network
+            from lab.hosts import SUBNETS
             from lab.podman import LABEL, remove_stale
 
             remove_stale()
-            self._network, self._prefix = _network(f"{LABEL}-emulation-{self._owner}")
+            made = make_network(f"{LABEL}-emulation-{self._owner}", {LABEL: self._owner}, SUBNETS)
+            self._network, self._prefix = made.name, made.subnet.rpartition(".")[0]
