@@ -10,6 +10,7 @@ import pytest
 from benchctl import doctor
 from benchctl.doctor import State
 from benchctl.llama_bench_binary import EngineError, Origin, resolve
+from benchctl.request import CLOUDS
 from llama_bench_core.command import NotLlamaBenchError
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def test_credentials_are_looked_for_and_never_shown(home: Home) -> None:
     assert "s3cret" not in repr(whole)
 
 
-@pytest.mark.parametrize("vendor", ["local", "ssh", *doctor.CLOUDS])
+@pytest.mark.parametrize("vendor", ["local", "ssh", *CLOUDS])
 def test_every_vendor_has_findings_and_every_lack_its_mend(home: Home, vendor: str) -> None:
     """Nothing is reported missing without a word on how to mend it."""
     findings = [finding for finding in doctor.examine(home, {}) if finding.vendor == vendor]
