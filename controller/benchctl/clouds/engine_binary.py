@@ -108,7 +108,9 @@ def install(cache: Path, report: Callable[[str], None]) -> PulumiEngine:
         why = said[-1] if said else f"its installer ended with status {error.returncode}"
         raise NoPulumiError(f"Pulumi's engine could not be installed: {why}.".replace("..", "."), _by_hand()) from error
     except OSError as error:  # URLError is one: no network, no certificate, a proxy that refuses
-        raise NoPulumiError(f"Pulumi's installer could not be fetched: {error}.", _by_hand()) from error
+        why = getattr(error, "reason", error)
+        said = getattr(why, "strerror", None) or why
+        raise NoPulumiError(f"Pulumi's installer could not be fetched: {said}.", _by_hand()) from error
     finally:
         socket.setdefaulttimeout(patience)
     return find(cache, {"PATH": str(root / "bin"), "HOME": os.devnull})
