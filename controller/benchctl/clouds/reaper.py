@@ -534,7 +534,9 @@ class _VendorRun:
         return awaited(missing, books, self._asked.clock(), self._asked.patience.settle_seconds)
 
     def _missing(self, believed: Iterable[Row], listed: Sequence[Resource]) -> list[Row]:
-        names = {one.name for one in listed}
+        """What the ledger believes in and no list has shown; what was listed and is not any more was deleted."""
+        with self._mutex:
+            names = {one.name for one in listed} | {one.resource.name for one in self._seen.values()}
         return [row for row in believed if row.name not in names]
 
     def _list(self, deadline: float) -> list[Resource]:
