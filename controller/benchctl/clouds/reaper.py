@@ -687,7 +687,9 @@ def _bring_up_to_date(
             continue
         listed = {one.name: one for one in run.believed}
         rows = asked.rows_of(run.vendor)
-        missing = [row for row in rows if row.name not in listed]
+        # what a list has shown is not awaited: it is gone since
+        shown = {one.verdict.resource.name for one in run.findings()}
+        missing = [row for row in rows if row.name not in listed and row.name not in shown]
         waiting = awaited(missing, books, asked.clock(), asked.patience.settle_seconds)
         _note_rows(engine, [row for row in rows if row not in waiting and _ours_to_note(row.sweep, books)], listed, now)
         there = {owners.of(one) for one in run.believed if one.kind == "server"}
