@@ -414,6 +414,17 @@ def test_the_passphrase_is_made_once_and_kept(toy_cloud: ToyCloud) -> None:
     assert [one.name for one in path.parent.glob("passphrase*")] == ["passphrase"]
 
 
+def test_another_passphrase_is_one_sentence(toy_cloud: ToyCloud) -> None:
+    """And an empty variable is none: the passphrase that was made is used."""
+    empty = {**toy_cloud.environment, "PULUMI_CONFIG_PASSPHRASE": ""}
+    toy_cloud.up(toy_cloud.stacks(environment=empty), STACK, server_and_key)
+    other = toy_cloud.stacks(environment={**toy_cloud.environment, "PULUMI_CONFIG_PASSPHRASE": "another"})
+    with pytest.raises(StackError, match=r"encrypted with another passphrase\. Set PULUMI_CONFIG_PASSPHRASE"):
+        toy_cloud.destroy(other, STACK)
+    toy_cloud.destroy(toy_cloud.stacks(), STACK)
+    assert toy_cloud.things == set()
+
+
 def test_the_option_names_the_backend_before_the_environment(toy_cloud: ToyCloud, tmp_path: Path) -> None:
     """State goes where it is said, and nowhere else; by default, below the state directory."""
     (tmp_path / "a").mkdir()

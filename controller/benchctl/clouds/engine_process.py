@@ -40,7 +40,7 @@ LOOK_SECONDS = 0.2
 _PASSED_ON = (
     *("HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR"),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy"),
-    *("PULUMI_HOME", "PULUMI_ACCESS_TOKEN", "PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"),
+    *("PULUMI_HOME", "PULUMI_ACCESS_TOKEN", "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"),
     *("GOMEMLIMIT", "GOGC", "GOMAXPROCS"),
 )
 """What the engine gets of a user's environment. Logins of vendors come per call, and no others do."""
@@ -97,9 +97,6 @@ def environment_of(
     return environment | {
         "PULUMI_SKIP_UPDATE_CHECK": "true",
         "PULUMI_AUTOMATION_API": "true",
-        "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": environment.get(
-            "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION", "false"
-        ),
         # one older copy of the state is kept beside it; a copy for every change is not needed
         "PULUMI_DIY_BACKEND_DISABLE_CHECKPOINT_BACKUPS": "true",
         CONTROLLER_MARK: identity(os.getpid()) or "",

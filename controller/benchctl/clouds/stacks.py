@@ -560,6 +560,12 @@ class _Work:
                 f"With a network: pulumi plugin install resource {name} {version}".rstrip() + ".",
                 said=said,
             )
+        if "incorrect passphrase" in output:
+            return StackError(
+                f"{subject} could not be read: its secrets are encrypted with another passphrase.",
+                "Set PULUMI_CONFIG_PASSPHRASE, or PULUMI_CONFIG_PASSPHRASE_FILE, as it was when the stack was made.",
+                said=said,
+            )
         why = said or f"the engine ended with status {ended.code if ended else '?'}"
         return StackError(f"{subject} could not be {done}: {why.rstrip('.')}.", said=said)
 
