@@ -241,16 +241,31 @@ def test_a_cancelled_stack_keeps_what_was_under_way(toy_cloud: ToyCloud) -> None
 
 
 def test_a_create_that_never_ends_is_cut(toy_cloud: ToyCloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupted, then killed; what is left can be destroyed."""
+    """Interrupted, told to leave it, killed: what is left can be destroyed, and what was under way is named."""
+    monkeypatch.setattr(engine_process, "GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(engine_process, "TERMINATE_SECONDS", 0.5)
+    monkeypatch.setattr(stacks, "PLUGIN_SECONDS", 0.3)
+    toy_cloud.tell("hold-create")
+    ours = toy_cloud.stacks()
+    with pytest.raises(StackCancelledError):
+        toy_cloud.up(ours, STACK, one_server, cancelled=(toy_cloud.folder / "creating/server").exists)
+    assert [one.name for one in toy_cloud.destroy(ours, STACK)] == ["server"]
+    assert ours.names() == []
+
+
+def test_what_takes_too_long_is_interrupted(toy_cloud: ToyCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However far it came by then, there is nothing left after it is destroyed."""
     monkeypatch.setattr(engine_process, "GRACE_SECONDS", 0.5)
     monkeypatch.setattr(engine_process, "TERMINATE_SECONDS", 0.5)
     monkeypatch.setattr(stacks, "PLUGIN_SECONDS", 0.3)
     toy_cloud.tell("hold-create")
     ours = toy_cloud.stacks()
     with pytest.raises(StackTimeoutError, match="could not be made in time"):
-        toy_cloud.up(ours, STACK, one_server, timeout_seconds=3)
-    assert [one.name for one in toy_cloud.destroy(ours, STACK)] == ["server"]
+        toy_cloud.up(ours, STACK, one_server, timeout_seconds=1.5)
+    toy_cloud.untell("hold-create")
+    toy_cloud.destroy(ours, STACK)
     assert ours.names() == []
+    assert ours.running(STACK) == []
 
 
 def test_many_at_once_do_not_mix(toy_cloud: ToyCloud) -> None:
