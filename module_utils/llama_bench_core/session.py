@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
     Placed = Callable[[Bench, Model, str, gguf.Header, HostFacts, str, Run], "Place | Verdict"]
 
+ATTACHED_SECONDS = 1.0
+"""How often one that has attached itself looks whether the measurement that runs has ended; a look costs 20 us."""
+
 STOP_SECONDS = 10.0
 """How long :func:`stop` waits for a measurement to end before it is killed; killing llama-bench takes an instant."""
 
@@ -187,8 +190,11 @@ def measure(params: Mapping[str, Any], *, check: bool, stop: threading.Event) ->
             raise state.StateError(
                 f"The folder {folder} can't be made: {error.strerror}.", f"Give another as {option}."
             ) from error
+    attached = bool(params.get("attach")) and _attend(request.state_dir / state.LOCK, stop)
     history = state.read_history(request.state_dir)
-    if not _open_scenarios(request, history) and history.ended:
+    if history.ended and (not _open_scenarios(request, history) or (attached and history.ended["status"] == "stopped")):
+        return {"changed": False, **_summary(request, history)}
+    if stop.is_set():
         return {"changed": False, **_summary(request, history)}
     launcher = Runner(state_file=str(request.state_dir / state.CHILD))
     holder = {"sweep": request.sweep}
@@ -201,6 +207,14 @@ def measure(params: Mapping[str, Any], *, check: bool, stop: threading.Event) ->
         finally:
             journal.close()
         return {"changed": True, **_summary(request, journal.history)}
+
+
+def _attend(lock: Path, stop: threading.Event) -> bool:
+    """Wait until whoever measures on this folder has ended; returns whether somebody did."""
+    attached = False
+    while state.is_locked(lock) and not stop.wait(ATTACHED_SECONDS):
+        attached = True
+    return attached
 
 
 def stop(state_dir: str, *, check: bool) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def killed_in_create(world: Emulated, folder: Path, vendor: str, spec: InstanceS
     child = multiprocessing.get_context("spawn").Process(target=_up, args=(world, folder, vendor, spec))
     child.start()
     try:
-        world.until(lambda: [one for one in world.journal(vendor=vendor, call="create", kind="server")])
+        world.until(lambda: world.journal(vendor=vendor, call="create", kind="server"))
         engines = _children(child.pid or 0, "pulumi")
         assert engines, "no engine runs"
         for engine in engines:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from benchctl.clouds.cloud import CloudError
 from benchctl.clouds.hetzner import CLOUD
-from benchctl.clouds.spec import Resource
 from benchctl.refusals import Refusal, classify
 from emulation import hetzner
 from emulation.engine import Engine, killed_in_create
@@ -56,23 +55,36 @@ def test_what_a_program_makes_is_listed_by_the_client_and_gone_after_destroy(
     assert world.alive("hetzner") == []
 
 
-def _bad_resources() -> dict[str, str]:
+def server(rule: str, **wrong: Any) -> None:
+    import pulumi_hcloud as hcloud
+
+    right = {"name": rule, "server_type": "cx22", "image": "ubuntu-24.04", "location": "fsn1"}
+    hcloud.Server(rule, **{**right, **wrong})
+
+
+def firewall(rule: str, labels: dict[str, str] | None = None, **wrong: Any) -> None:
+    import pulumi_hcloud as hcloud
+
+    right = {"direction": "in", "protocol": "tcp", "port": "22", "source_ips": ["203.0.113.7/32"]}
+    hcloud.Firewall(rule, rules=[hcloud.FirewallRuleArgs(**{**right, **wrong})], labels=labels)
+
+
+def _refused_by_the_provider() -> dict[str, Any]:
+    """What never reaches the API: the provider's check ends the program."""
+    return {
+        "datacenter-is-gone": lambda rule: server(rule, location=None, datacenter="fsn1-dc14"),
+        "firewall-source": lambda rule: firewall(rule, source_ips=["203.0.113.7"]),
+    }
+
+
+def _refused_by_the_api() -> dict[str, str]:
     """One resource for each rule of the emulation that refuses one; named by the rule."""
     import pulumi
     import pulumi_hcloud as hcloud
 
-    def server(rule: str, **wrong: Any) -> None:
-        right = {"name": rule, "server_type": "cx22", "image": "ubuntu-24.04", "location": "fsn1"}
-        hcloud.Server(rule, **{**right, **wrong})
-
-    def firewall(rule: str, labels: dict[str, str] | None = None, **wrong: Any) -> None:
-        right = {"direction": "in", "protocol": "tcp", "port": "22", "source_ips": ["203.0.113.7/32"]}
-        hcloud.Firewall(rule, rules=[hcloud.FirewallRuleArgs(**{**right, **wrong})], labels=labels)
-
     public = key_pair("login")[0]
     first = hcloud.SshKey("first", name="first", public_key=public)
     after = pulumi.ResourceOptions(depends_on=[first])
-    server("datacenter-is-gone", location=None, datacenter="fsn1-dc14")
     server("server-type-unknown", server_type="g2-standard-4")
     server("server-type-retired", server_type="cx11")
     server("image-not-for-architecture", server_type="cax11", image="alma-9")
@@ -89,7 +101,6 @@ def _bad_resources() -> dict[str, str]:
     hcloud.SshKey("key-invalid", name="invalid", public_key="ssh-dss AAAA")
     hcloud.SshKey("key-labels", name="labels", public_key=key_pair("third")[0], labels={"a b": "c"})
     firewall("firewall-port-missing", port=None)
-    firewall("firewall-source", source_ips=["203.0.113.7"])
     firewall("firewall-labels", labels={"key": "-ends-badly-"})
     return {}
 
@@ -104,7 +115,11 @@ def _good_server(name: str) -> Any:
 def refusals(module_world: Emulated, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """What the engine says about all of them."""
     module_world.reset()
-    yield Engine(module_world, tmp_path_factory.mktemp("refusals")).refused("refusals", _bad_resources)
+    engine = Engine(module_world, tmp_path_factory.mktemp("refusals"))
+    said = [engine.refused("refusals", _refused_by_the_api)]
+    for rule, make in _refused_by_the_provider().items():
+        said.append(engine.refused(rule, lambda rule=rule, make=make: make(rule) or {}))
+    yield "\n\n".join(said)
     module_world.reset()
 
 
@@ -152,7 +167,7 @@ def test_what_the_engine_says_is_told_apart(refusals: str, rule: str, refusal: R
 
 def said_about(output: str, name: str) -> str:
     """The engine's diagnostics of one resource."""
-    blocks = output.partition("Diagnostics:")[2].split("\n\n")
+    blocks = output.replace("Diagnostics:", "\n\n").split("\n\n")
     return "\n".join(block for block in blocks if f" ({name}):" in block)
 
 
@@ -174,11 +189,12 @@ def test_scripted_refusals_reach_the_engine_and_are_told_apart(
     assert classify(said) is refusal
 
 
-def test_a_token_that_may_only_read_is_an_account_matter(world: Emulated) -> None:
+def test_a_token_that_may_only_read_is_an_account_matter(world: Emulated, engine: Engine) -> None:
     client = CLOUD.client({**world.environment, "HCLOUD_TOKEN": hetzner.Hetzner.READ_ONLY})
     assert client.whoami() == "a project with 6 locations"
+    engine.up("one", lambda: {"id": _good_server("benchctl-one").id})
     with pytest.raises(CloudError, match="token_readonly") as caught:
-        client.delete(Resource("hetzner", "server", "1", "benchctl-x"))
+        client.delete(client.find()[0])
     assert caught.value.refusal is Refusal.ACCOUNT
 
 

@@ -10,6 +10,7 @@ import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells give it: 128 and the signal's number."""
 
-WITH_RESUME = ("resume", "yes", "as_json", "query")
+WITH_RESUME = ("resume", "detach", "yes", "as_json", "query")
 """Options that go together with ``--resume``; the others are what the sweep was begun with."""
 
 
@@ -92,6 +93,48 @@ def request_options(command: Command) -> Command:
             "--max-hours", type=click.FloatRange(0.25, 168), default=6.0, show_default=True,
             help="How long a rented server may exist at most.",
         ),
+        click.option(
+            "--recorded", metavar="PATH",
+            help="Of the lab: its servers play the recorded runs of this archive or folder instead of measuring.",
+        ),
+        click.option(
+            "--time-scale", type=click.FloatRange(min=0.01), default=1.0, show_default=True,
+            help="Of the lab: so many recorded seconds pass in one.",
+        ),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def renting_options(command: Command) -> Command:
+    """The options that say how servers are rented; a plan does not depend on them."""
+    options = [
+        click.option(
+            "--concurrency", type=click.IntRange(1, 1000), default=8, show_default=True,
+            help="Rented servers that exist at once, in all.",
+        ),
+        click.option(
+            "--per-vendor", type=click.IntRange(1, 1000), metavar="N",
+            help="Rented servers of one vendor that exist at once.  [default: half of --concurrency]",
+        ),
+        click.option(
+            "--ingress", metavar="CIDR",
+            help="From where servers let SSH in.  [default: this machine's own address, asked for over HTTPS]",
+        ),
+        click.option(
+            "--backend", envvar="PULUMI_BACKEND_URL", metavar="URL",
+            help="Where Pulumi keeps its state.  [env: PULUMI_BACKEND_URL; default: files in the state directory]",
+        ),
+        click.option(
+            "--hook", envvar="BENCHCTL_HOOK", metavar="COMMAND|URL",
+            help="Told of the end, of 80 % of the budget, and of a leak.  [env: BENCHCTL_HOOK]",
+        ),
+        click.option(
+            "--patience", type=click.FloatRange(min=1), default=900.0, show_default=True, metavar="SECONDS",
+            help="How long a server may be out of reach before its job is given up.",
+        ),
+        click.option("--detach", is_flag=True, help="Leave the sweep running by itself; 'status --follow' watches it."),
     ]  # fmt: skip
     for option in reversed(options):
         command = option(command)
@@ -100,6 +143,7 @@ def request_options(command: Command) -> Command:
 
 @click.command()
 @request_options
+@renting_options
 @click.option("--poll-seconds", type=click.FloatRange(min=0.1), help="How often to look.  [default: local 1, ssh 15]")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--yes", is_flag=True, help="Don't ask. Without it what costs money, or runs on servers, is asked for.")
@@ -112,6 +156,7 @@ def sweep(
     dry_run: bool,
     yes: bool,
     resume: str | None,
+    detach: bool,
     as_json: bool,
     query: str | None,
     **asked: Any,
@@ -120,6 +165,9 @@ def sweep(
 
     Shows the plan, measures, and ends with a table of what was measured; rows go into the database, raw files into the
     lake. Ctrl-C stops cleanly and keeps what is measured, and --resume goes on.
+
+    Servers of clouds are rented, measured, and destroyed; a sweep begins and ends with a look at what the clouds list
+    of ours. Should this process be killed, 'benchctl reap' destroys what it left, and --resume goes on.
 
     Exit status: 0 all went well, 1 an error, 2 wrong usage, 3 some jobs failed, 130 interrupted.
     """
@@ -131,14 +179,22 @@ def sweep(
     if resume is not None:
         _refuse_options(ctx)
         name = ledger.find_sweep(home, resume)
-        _resume(ctx, home, name, output)
+        if detach:
+            _detach(ctx, home, name)
+        else:
+            _resume(ctx, home, name, output)
         return
     request = request_from(asked)
+    paid = not (request.budget and not parse_budget(request.budget)[0])
+    if request.clouds and paid and not dry_run:
+        from benchctl.clouds.ready import require_ready
+
+        require_ready(home, request.clouds, os.environ)
     planned = plan_of(request, home)
     show_plan(planned, output, dry_run)
     if dry_run:
         return
-    if request.budget and not parse_budget(request.budget)[0]:
+    if not paid:
         click.echo("Nothing is begun with a budget of 0.", err=True)
         return
     if not planned.running:
@@ -152,7 +208,10 @@ def sweep(
         binary = _llama_bench(home, request)
         request = replace(request, llama_bench=str(binary))
         book = ledger.Ledger.create(home, engine, request, _jobs_of(planned), sweep=name)
-        _run(ctx, book, engine, binary, output)
+        if not detach:
+            _run(ctx, book, engine, binary, output)
+    if detach:  # after the locks of this process are free
+        _detach(ctx, home, name)
 
 
 @click.command()
@@ -168,7 +227,7 @@ def plan(home: Home, /, as_json: bool, as_csv: bool, query: str | None, **asked:
     For clouds it needs a catalogue ('benchctl catalog pull') and no login. A rented server's lifetime is the time after
     which it is ended whatever happens; "committed" is what that long costs, and what a budget reckons with.
     """
-    show_plan(plan_of(request_from({**asked, "poll_seconds": None}), home), Output(as_json, as_csv, query), alone=True)
+    show_plan(plan_of(request_from(asked), home), Output(as_json, as_csv, query), alone=True)
 
 
 def request_from(asked: Mapping[str, Any]) -> SweepRequest:
@@ -214,7 +273,7 @@ def request_from(asked: Mapping[str, Any]) -> SweepRequest:
         device=asked["device"],
         price=asked["price"] or "",
         budget=asked["budget"] or "",
-        poll_seconds=asked["poll_seconds"] or 0.0,
+        poll_seconds=asked.get("poll_seconds") or 0.0,
         regions=_list(asked["regions"]),
         spot=asked["spot"],
         image=asked["image"],
@@ -223,7 +282,26 @@ def request_from(asked: Mapping[str, Any]) -> SweepRequest:
         only=",".join(one for one in ("missing", "failed") if asked[one]),
         older_than=_older_than(asked["older_than"], datetime.now(UTC)) if asked["older_than"] else "",
         max_hours=asked["max_hours"],
+        recorded=str(Path(asked["recorded"]).absolute()) if asked["recorded"] else "",
+        time_scale=asked["time_scale"],
+        **_renting(asked),
     )
+
+
+def _renting(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What the options of :func:`renting_options` ask for; nothing for a plan, which has none of them."""
+    if "concurrency" not in asked:
+        return {}
+    from benchctl.clouds.ingress import parse_ingress
+
+    return {
+        "concurrency": asked["concurrency"],
+        "per_vendor": asked["per_vendor"] or max(1, (asked["concurrency"] + 1) // 2),
+        "ingress": parse_ingress(asked["ingress"]) if asked["ingress"] else "",
+        "backend": asked["backend"] or "",
+        "hook": asked["hook"] or "",
+        "patience_seconds": asked["patience"],
+    }
 
 
 def _list(text: str | None) -> tuple[str, ...]:
@@ -460,9 +538,20 @@ def _refuse_options(ctx: click.Context) -> None:
             )
 
 
-def _resume(ctx: click.Context, home: Home, name: str, output: Output) -> None:
-    from pathlib import Path
+def _detach(ctx: click.Context, home: Home, name: str) -> None:
+    """Leave a sweep to a process of its own."""
+    from benchctl import detach, pipeline
 
+    pipeline.resumable(home, name)
+    log = detach.detach(home, name)
+    click.echo(f"Sweep {name} runs by itself.", err=True)
+    click.echo(f"Watch it:  benchctl status {name} --follow", err=True)
+    click.echo(f"It says:   {log}", err=True)
+    click.echo(name)
+    ctx.exit(0)
+
+
+def _resume(ctx: click.Context, home: Home, name: str, output: Output) -> None:
     from benchctl import ledger, pipeline
 
     pipeline.resumable(home, name)

@@ -87,7 +87,7 @@ class Patience:
         deadline_seconds: after so long what is still listed is a leak.
         pause_seconds: between two looks; it doubles while things won't go.
         longest_pause_seconds: the most that it grows to.
-        settle_seconds: what was asked for so lately, and never answered, may be listed yet: it is looked for.
+        settle_seconds: what was asked for so lately may be listed yet: it is looked for.
         looks: how many lists in a row have to be clean after something was deleted, or is missing.
         tries: how often in a row a list may fail before the vendor is given up.
         deletes_at_once: how many things of one vendor are deleted at the same time.
@@ -126,6 +126,7 @@ class ReapReport:
         problems: vendors that could not be asked though they may hold something: why, in one sentence.
         skipped: vendors that were not asked, and need not have been: why.
         notes: what else a person should know.
+        asked: the vendors that answered.
         stacks: names of the Pulumi stacks that were removed.
         dry: whether it only looked.
     """
@@ -134,6 +135,7 @@ class ReapReport:
     problems: Mapping[str, str] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
     stacks: tuple[str, ...] = ()
     dry: bool = False
 
@@ -230,7 +232,15 @@ def reap(
         (one for run in runs for one in run.findings()),
         key=lambda one: (one.verdict.resource.vendor, _phase(one.verdict.resource), one.verdict.resource.name),
     )
-    result = ReapReport(tuple(found), problems, skipped, tuple(notes), tuple(states.removed), dry_run)
+    result = ReapReport(
+        findings=tuple(found),
+        problems=problems,
+        skipped=skipped,
+        notes=tuple(notes),
+        asked=tuple(run.vendor for run in runs if not run.problem),
+        stacks=tuple(states.removed),
+        dry=dry_run,
+    )
     if not dry_run and not result.clean:
         _tell(result, asked, hook, report, own.sweep if own is not None else "")
     return result
@@ -735,10 +745,7 @@ class _States:
 
         _each([(states, stack, (s, j)) for states, stack, s, j, _ in self._forsaken()], settle, 8)
         now = self._asked.clock()
-        return tuple(
-            replace(row, asked_at=now) if row.state == "asked" and (row.sweep, row.job) in settled else row
-            for row in self._asked.rows
-        )
+        return tuple(replace(row, asked_at=now) if (row.sweep, row.job) in settled else row for row in self._asked.rows)
 
     def remove(self, runs: Sequence[_VendorRun]) -> None:
         """Remove the stacks of what is not there any more; the vendors' lists say what is not."""

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from benchctl.clouds.rental import GaveUpError, LeakError
 from benchctl.db.engine import open_database
-from benchctl.errors import BenchctlError
 from benchctl.fleet import RentedServers
 from benchctl.ledger import GONE, READY, JobState, Ledger
 from benchctl.models import load_models
@@ -22,6 +21,7 @@ from benchctl.suites import load_suite
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from benchctl.errors import BenchctlError
     from benchctl.home import Home
 
 PLACE = {"region": "r", "zone": "z", "price_per_hour": 1.0, "currency": "USD", "budget_per_hour": 1.0}
@@ -60,7 +60,7 @@ class Rental:
             expires_at=(now + timedelta(seconds=job.lifetime_seconds)).isoformat(), budget_per_hour=1.0,
         )  # fmt: skip
 
-    def give_back(self, name: str, *, stage: str = "destroying") -> JobState:
+    def give_back(self, name: str, *, stage: str = "destroying") -> JobState:  # noqa: ARG002 - as the real one
         if name in self.cling:
             raise self.cling[name]
         with self._lock:
