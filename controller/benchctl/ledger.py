@@ -70,6 +70,7 @@ class JobState:
         error: why it failed, one sentence.
         ansible_job: Ansible's number of the detached task, to ask how it ended.
         restarts: how often the measurement died and was started again.
+        server_id: the database's identifier of the server, where it is another than ``server``.
         replica: 1, 2, ... where several instances of a type are measured.
         architecture: ``x86_64`` or ``arm64``; empty when unknown.
         gpus: number of GPUs.
@@ -108,6 +109,7 @@ class JobState:
     error: str | None = None
     ansible_job: str | None = None
     restarts: int = 0
+    server_id: str = ""
     replica: int = 1
     architecture: str = ""
     gpus: int = 0
@@ -360,7 +362,7 @@ class Ledger:
                 sweep_id=self.sweep,
                 job_id=one.job,
                 vendor_id=one.vendor,
-                server_id=one.server,
+                server_id=one.server_id or one.server,
                 api_reference=one.server,
                 replica=one.replica,
                 region=one.region or None,

@@ -49,6 +49,7 @@ from benchctl.ledger import (
     READY,
     JobState,
     Ledger,
+    jobs_of,
     read_book,
     sweep_names,
 )
@@ -523,8 +524,9 @@ class Sweep:
             return OwnServers(self._cancelled.wait)
         from benchctl.clouds.ingress import ingress_for
         from benchctl.clouds.rental import Rental
-        from benchctl.clouds.stacks import Stacks
+        from benchctl.clouds.stacks import Stacks, warm_up
 
+        warm_up(one for one in self.request.clouds)
         budget = parse_budget(self.request.budget)[0] if self.request.budget else None
         rental = Rental(
             self.ledger,
@@ -573,6 +575,8 @@ class Sweep:
         except BenchctlError as error:
             self._view.say(f"What is alive could not be looked at: {error}")
             return
+        for problem in found.problems.values():
+            self._view.say(problem)
         if ending and found.left:
             self._tell("leak", {"sweep": self.ledger.sweep, "left": [one.name for one in found.left]})
 
@@ -752,7 +756,7 @@ def resumable(home: Home, sweep: str) -> None:
         BenchctlError: the sweep has finished.
     """
     book = read_book(home, sweep)
-    if book.get("status") == "finished":
+    if book.get("status") == "finished" and not any(job.alive for job in jobs_of(book)):
         raise BenchctlError(
             f"The sweep {sweep} has finished.", f"'benchctl show --sweep {sweep}' shows what it measured."
         )

@@ -50,7 +50,7 @@ class SweepRequest:
         image: the boot image, ``ubuntu-24.04`` or ``debian-12``.
         disk_gb: size of the boot disk, GB; 0 for what the suite needs, at least 75.
         replicas: how many instances of each type.
-        only: ``missing``, ``failed`` or empty: servers by what the database lacks.
+        only: ``missing``, ``failed``, both with a comma, or empty: servers by what the database lacks.
         older_than: ISO time; servers whose newest measurement is older are measured again. Empty for no such choice.
         concurrency: how many rented servers may exist at once.
         per_vendor: how many of one vendor.

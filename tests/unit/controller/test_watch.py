@@ -91,7 +91,7 @@ class Bench:
             restart=self._restart,
             diagnose=self._diagnose,
             keep_progress=lambda _job, progress: self.progress.append(progress),
-            lost=lambda job: self.lost,
+            lost=lambda _job: self.lost,
             clock=self.clock,
         )
         self.watcher.add(JOB, self.folder, str(tmp_path / "target"), just_started=just_started)
@@ -109,7 +109,7 @@ class Bench:
         ended = []
         while self.watcher.watched:
             ended += self.watcher.look()
-            self.clock.now += 1.0
+            self.clock.now += 1.0 if self.watcher.watched else 0.0
         return ended
 
 
