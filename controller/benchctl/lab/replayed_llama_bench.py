@@ -2,9 +2,9 @@
 """A llama-bench that plays a recorded run: the flags, the rows and the progress of a real one, in scaled time.
 
 The role puts this file onto a server of a rehearsal in the place of llama-bench. It needs Python 3.9 and nothing else.
-What it plays is ``recording.json`` beside it, or else in ``/var/lib/benchctl``: see :mod:`benchctl.lab.recordings`. Times
-in the rows are the recorded ones; the clock runs ``time_scale`` times as fast. ``--version`` says that all of it is
-played, and at which pace, so that nobody takes it for a measurement. What was never recorded never ends.
+What it plays is ``recording.json`` beside it, or else in ``/var/lib/benchctl``: see :mod:`benchctl.lab.recordings`.
+Times in the rows are the recorded ones; the clock runs ``time_scale`` times as fast. ``--version`` says that all of it
+is played, and at which pace, so that nobody takes it for a measurement. What was never recorded never ends.
 """
 
 from __future__ import annotations
