@@ -36,8 +36,9 @@ class Backing:
     def reserve(self) -> str:
         """An address for a server that comes later, for clouds whose addresses are things of their own."""
         with self._lock:
+            # around again after 240: by then the first ones are long gone
             self._count += 1
-            number = self._count + 10
+            number = (self._count - 1) % 240 + 11
             if not self._containers:
                 return f"127.9.{number // 250}.{number % 250 + 1}"
             self._connect()
@@ -51,8 +52,8 @@ class Backing:
         address = address or self.reserve()
         if not self._containers:
             return address
-        from lab.hosts import _hex, _wait_for_sshd
-        from lab.images import host_image
+        from benchctl.lab.containers import wait_for_ssh
+        from benchctl.lab.images import host_image
         from lab.podman import LABEL, podman
 
         here = Path(__file__).resolve().parent
@@ -64,12 +65,12 @@ class Backing:
         self._names[identifier] = name
         podman(
             *("run", "-d", "--name", name, "--hostname", name, "--label", f"{LABEL}={self._owner}"),
-            *("--network", self._network, "--ip", address, "--mac-address", f"02:77:{_hex(address)}"),
+            *("--network", self._network, "--ip", address, "--mac-address", f"02:77:{_hexadecimal(address)}"),
             *("-v", f"{folder}:/emulation:ro"),
             host_image(self._cache, SUITES[image]),
             *("python3", "/emulation/first_boot.py", "/emulation/boot.json"),
         )
-        _wait_for_sshd(name, address)
+        wait_for_ssh(address)
         return address
 
     def remove(self, identifier: str) -> None:
@@ -98,8 +99,15 @@ class Backing:
 
     def _connect(self) -> None:
         if not self._network:
-            from lab.hosts import _network
+            from benchctl.lab.containers import make_network
+            from lab.hosts import SUBNETS
             from lab.podman import LABEL, remove_stale
 
             remove_stale()
-            self._network, self._prefix = _network(f"{LABEL}-emulation-{self._owner}")
+            network = make_network(f"{LABEL}-emulation-{self._owner}", {LABEL: self._owner}, SUBNETS)
+            self._network, self._prefix = network.name, network.subnet.rpartition(".")[0]
+
+
+def _hexadecimal(address: str) -> str:
+    """The address as the end of a hardware address: one address, one hardware address, so that no entry is stale."""
+    return ":".join(f"{int(part):02x}" for part in address.split("."))

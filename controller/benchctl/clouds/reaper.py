@@ -87,7 +87,7 @@ class Patience:
         deadline_seconds: after so long what is still listed is a leak.
         pause_seconds: between two looks; it doubles while things won't go.
         longest_pause_seconds: the most that it grows to.
-        settle_seconds: what was asked for so lately, and never answered, may be listed yet: it is looked for.
+        settle_seconds: what was asked for so lately may be listed yet: it is looked for.
         looks: how many lists in a row have to be clean after something was deleted, or is missing.
         tries: how often in a row a list may fail before the vendor is given up.
         deletes_at_once: how many things of one vendor are deleted at the same time.
@@ -745,10 +745,7 @@ class _States:
 
         _each([(states, stack, (s, j)) for states, stack, s, j, _ in self._forsaken()], settle, 8)
         now = self._asked.clock()
-        return tuple(
-            replace(row, asked_at=now) if row.state == "asked" and (row.sweep, row.job) in settled else row
-            for row in self._asked.rows
-        )
+        return tuple(replace(row, asked_at=now) if (row.sweep, row.job) in settled else row for row in self._asked.rows)
 
     def remove(self, runs: Sequence[_VendorRun]) -> None:
         """Remove the stacks of what is not there any more; the vendors' lists say what is not."""

@@ -343,14 +343,15 @@ def _of_an_earlier_try(book: Book, resource: Resource, job: JobState) -> bool:
 
 
 def awaited(rows: Iterable[Row], books: Mapping[str, Book], now: float, settle_seconds: float) -> list[Row]:
-    """What was asked for so lately, without an answer on record, that the cloud may list it yet.
+    """Rows of what was asked for so lately that the cloud may list it yet: lists lag.
 
-    A killed engine leaves a vendor's program behind that goes on creating. Only of sweeps that nobody else runs.
+    Whether it was answered says nothing: a request that was sent before a kill is carried out after it. Only of sweeps
+    that nobody else runs.
     """
     return [
         row
         for row in rows
-        if row.state == "asked"
+        if row.state in ("asked", "alive")
         and now - row.asked_at < settle_seconds
         and (book := books.get(row.sweep)) is not None
         and book.holder is not Holder.OTHER

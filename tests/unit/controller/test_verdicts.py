@@ -193,11 +193,12 @@ def test_a_job_that_lost_its_server_can_go_on(stage: str) -> None:
 
 
 def test_what_was_asked_for_lately_is_awaited() -> None:
-    """Only without an answer, only lately, and never of a sweep in another's hands."""
+    """Only lately, answered or not, and never of a sweep in another's hands."""
     row = Row("n", "hcloud", "server", SWEEP, "cx22", "asked", NOW - 60)
     mine = {SWEEP: book()}
     assert awaited([row], mine, NOW, 120) == [row]
     assert awaited([row], mine, NOW, 60) == []
     assert awaited([row], {SWEEP: book(holder=Holder.OTHER)}, NOW, 120) == []
     assert awaited([row], {}, NOW, 120) == []
-    assert awaited([Row("n", "hcloud", "server", SWEEP, "cx22", "alive", NOW)], mine, NOW, 120) == []
+    assert awaited([Row("n", "hcloud", "server", SWEEP, "cx22", "alive", NOW)], mine, NOW, 120)
+    assert awaited([Row("n", "hcloud", "server", SWEEP, "cx22", "gone", NOW)], mine, NOW, 120) == []
