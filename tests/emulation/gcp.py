@@ -2,16 +2,18 @@
 asked.
 
 Sources of the routes and their fields: https://cloud.google.com/compute/docs/reference/rest/v1 and google-cloud-compute
-1.57; the login is the real one of google-auth, with a key and a token server of our own.
+1.57; the login is the real one of google-auth, with a key of our own.
 """  # noqa: D205
 
 from __future__ import annotations
 
+import base64
 import datetime
 import ipaddress
 import json
 import re
 import secrets
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from emulation import cloudinit, faults
@@ -323,21 +325,22 @@ class Gcp(Vendor):
     package = "gcp"
 
     def start(self) -> None:
-        self._tokens: set[str] = set()
+        from cryptography.hazmat.primitives.asymmetric import rsa
+
+        self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self._pages: dict[str, list[Thing]] = {}
 
     def variables(self, url: str, folder: Path) -> dict[str, str]:
         from cryptography.hazmat.primitives import serialization
-        from cryptography.hazmat.primitives.asymmetric import rsa
 
-        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        pem = key.private_bytes(
+        pem = self._key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         file = folder / "gcp-service-account.json"
         document = {
             "type": "service_account", "project_id": PROJECT, "private_key_id": "1", "private_key": pem.decode(),
-            "client_email": f"tester@{PROJECT}.iam.gserviceaccount.com", "client_id": "1", "token_uri": f"{url}/token",
+            "client_email": f"tester@{PROJECT}.iam.gserviceaccount.com", "client_id": "1",
+            "token_uri": f"{url}/no-token",
         }  # fmt: skip
         file.write_text(json.dumps(document))
         file.chmod(0o600)
@@ -375,7 +378,10 @@ class Gcp(Vendor):
             told = inputs.get("metadata") or {}
             user, _, key = str(told.get("ssh-keys", "")).partition(":")
             distribution = str(_disk(inputs)["image"]).partition("/")[2].partition("-")[0]
-            boot = cloudinit.interpret(str(told.get("user-data", "")), user or "nobody", (key,) if key else ())
+            keys, script = (key,) if key else (), str(told.get("startup-script", ""))
+            # Google's Debian has no cloud-init; the guest agent makes the user and runs the script
+            cloud_config = "" if distribution == "debian" else str(told.get("user-data", ""))
+            boot = replace(cloudinit.interpret(cloud_config, user or "nobody", keys), script=script)
             made.data["address"] = self.world.backing.start(made.id, boot, distribution)
             made.data["status"] = "RUNNING"
         return self._id(made), self._state(made)
@@ -499,8 +505,6 @@ class Gcp(Vendor):
     # -- the API ------------------------------------------------------------------------------------------------------
 
     def answer(self, request: Request) -> Response:
-        if request.path == "/token":
-            return self._token(request)
         self._logged_in(request)
         parts = request.path.removeprefix("/compute/v1/projects/").strip("/").split("/")
         if parts[0] != PROJECT:
@@ -521,16 +525,19 @@ class Gcp(Vendor):
                 return self._deleted(LISTS[listed], name, None)
         raise Refused(f"Not found: {request.path}", "notFound", 404)
 
-    def _token(self, request: Request) -> Response:
-        self.world.api(Call(self.name, "login"))
-        if b"assertion=" not in request.body:
-            return Response(400, {"error": "invalid_grant", "error_description": "Bad Request"})
-        token = secrets.token_hex(16)
-        self._tokens.add(token)
-        return Response(json={"access_token": token, "expires_in": 3600, "token_type": "Bearer"})
-
     def _logged_in(self, request: Request) -> None:
-        if request.headers.get("authorization", "").removeprefix("Bearer ") not in self._tokens:
+        """The SDK signs its tokens itself (RS256), with the key of the service account."""
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric import padding
+        from cryptography.hazmat.primitives.hashes import SHA256
+
+        signed, _, signature = request.headers.get("authorization", "").removeprefix("Bearer ").rpartition(".")
+        try:
+            self._key.public_key().verify(_decoded(signature), signed.encode(), padding.PKCS1v15(), SHA256())
+            claims = json.loads(_decoded(signed.partition(".")[2]))
+        except (InvalidSignature, ValueError):
+            raise self.words(faults.UNAUTHORIZED, {}) from None
+        if claims["exp"] < datetime.datetime.now(datetime.UTC).timestamp():
             raise self.words(faults.UNAUTHORIZED, {})
 
     def _wanted(self, kind: str, request: Request) -> tuple[list[Thing], dict[str, str]]:
@@ -622,6 +629,10 @@ class Gcp(Vendor):
         text = re.sub(r"^(?:googleapi: )?Error \d+: ", "", text)
         errors = [{"message": text, "domain": "global", "reason": refused.code}]
         return Response(refused.status, {"error": {"code": refused.status, "message": text, "errors": errors}})
+
+
+def _decoded(part: str) -> bytes:
+    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
 
 
 VENDOR = Gcp

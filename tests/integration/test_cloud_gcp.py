@@ -322,25 +322,34 @@ def test_throttling_is_told_apart(world: Emulated, client: Client) -> None:
 
 
 def test_a_login_that_google_does_not_take_is_one_sentence(world: Emulated, tmp_path: Path) -> None:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
     assert CLOUD.client(world.environment).whoami() == "project emulated-project"
+    another = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
     document = json.loads(Path(world.environment["GOOGLE_APPLICATION_CREDENTIALS"]).read_text())
-    document["token_uri"] = document["token_uri"].replace("/gcp/token", "/gcp/nowhere")
-    (tmp_path / "key.json").write_text(json.dumps(document))
+    (tmp_path / "key.json").write_text(json.dumps({**document, "private_key": another.decode()}))
     client = CLOUD.client({**world.environment, "GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "key.json")})
-    with pytest.raises(CloudError, match="Google does not take the login") as caught:
+    with pytest.raises(CloudError, match="Google says: Request had invalid authentication credentials") as caught:
         client.whoami()
     assert caught.value.refusal is Refusal.ACCOUNT
-    assert "PRIVATE KEY" not in str(caught.value)
+    assert "GOOGLE_APPLICATION_CREDENTIALS" in caught.value.mend
 
 
 def test_the_host_key_is_known_before_the_first_connection(backed_world: Emulated, tmp_path: Path) -> None:
     engine = Engine(backed_world, tmp_path)
-    spec = instance_spec("gcp", "n2-standard-2", "us-central1", zone="us-central1-a")
+    where: dict[str, Any] = {"region": "us-central1", "zone": "us-central1-a"}
+    specs = [
+        instance_spec("gcp", "n2-standard-2", job=image, image=image, **where)
+        for image in ("ubuntu-24.04", "debian-12")
+    ]
     outputs = engine.up("shared", lambda: CLOUD.shared_program(shared_spec("gcp")))
-    address = engine.up("job", lambda: CLOUD.program(spec, outputs))["address"]
-    ran = ssh(
-        tmp_path, address, CLOUD.user(spec), spec.host_key.public, "sudo id -un; cat /etc/default/instance_configs.cfg"
-    )
-    assert ran.stdout.split("\n")[:2] == ["root", "[InstanceSetup]"], ran.stderr
-    engine.destroy("job")
-    assert ssh(tmp_path, address, CLOUD.user(spec), spec.host_key.public, "id").returncode == 255
+    addresses = engine.up("jobs", lambda: {spec.name: CLOUD.program(spec, outputs)["address"] for spec in specs})
+    asked = "sudo id -un; cat /etc/default/instance_configs.cfg"
+    for spec in specs:
+        ran = ssh(tmp_path, addresses[spec.name], CLOUD.user(spec), spec.host_key.public, asked)
+        assert ran.stdout.splitlines() == ["root", "[InstanceSetup]", "set_host_keys = false"], ran.stderr
+    engine.destroy("jobs")
+    assert ssh(tmp_path, addresses[spec.name], CLOUD.user(spec), spec.host_key.public, "id").returncode == 255

@@ -530,8 +530,9 @@ def _timeouts() -> Any:
     return pulumi.CustomTimeouts(create=CREATE_TIMEOUT, delete=DELETE_TIMEOUT)
 
 
-def _refused(said: str, ours: Refusal | None = None) -> CloudError:
-    return CloudError(f"Google says: {said}", refusal=classify(said) or ours, said=said)
+def _refused(message: str, ours: Refusal | None = None, mend: str = "") -> CloudError:
+    said = re.sub(r"^[A-Z]+ https?://\S+: ", "", message)  # the SDK puts the request before Google's words
+    return CloudError(f"Google says: {said}", mend, refusal=classify(said) or ours, said=said)
 
 
 @contextlib.contextmanager
@@ -551,8 +552,10 @@ def _said() -> Iterator[None]:
             refusal=Refusal.ACCOUNT,
             said=said,
         ) from None
-    except (exceptions.Unauthorized, exceptions.Forbidden) as error:
-        raise _refused(error.message, None if "ate Limit" in error.message else Refusal.ACCOUNT) from None
+    except exceptions.Unauthorized as error:
+        raise _refused(error.message, Refusal.ACCOUNT, f"Make a new key, and set {CREDENTIALS_FILE} to it.") from None
+    except exceptions.Forbidden as error:  # too many calls are told so, too; their words are known
+        raise _refused(error.message, Refusal.ACCOUNT) from None
     except exceptions.TooManyRequests as error:
         raise _refused(error.message, Refusal.THROTTLED) from None
     except exceptions.ServerError as error:

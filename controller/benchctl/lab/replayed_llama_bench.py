@@ -2,15 +2,14 @@
 """A llama-bench that plays a recorded run: the flags, the rows and the progress of a real one, in scaled time.
 
 The role puts this file onto a server of a rehearsal in the place of llama-bench. It needs Python 3.9 and nothing else.
-What it plays is ``/var/lib/benchctl/recording.json`` (or BENCHCTL_RECORDING): see :mod:`benchctl.lab.recordings`. Times
-in the rows are the recorded ones; the clock runs ``time_scale`` times as fast. ``--version`` says that all of it is
-played, and at which pace, so that nobody takes it for a measurement. What was never recorded never ends.
+What it plays is ``recording.json`` beside it, or else in ``/var/lib/benchctl``: see :mod:`benchctl.lab.recordings`.
+Times in the rows are the recorded ones; the clock runs ``time_scale`` times as fast. ``--version`` says that all of it
+is played, and at which pace, so that nobody takes it for a measurement. What was never recorded never ends.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import sys
 import time
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-RECORDING = os.environ.get("BENCHCTL_RECORDING", "/var/lib/benchctl/recording.json")
+RECORDINGS = (Path(__file__).with_name("recording.json"), Path("/var/lib/benchctl/recording.json"))
 NAMES = {"pp": "prompt", "tg": "generation"}
 HELP = """usage: llama-bench [options]
 
@@ -30,7 +29,7 @@ options:
   --version                                 what is played, and how fast
   --list-devices                            list available devices and exit
   -r, --repetitions <n>                     number of times to repeat each test (default: 5)
-  -o, --output <jsonl>                      output format printed to stdout (default: jsonl)
+  -o, --output <csv|json|jsonl|md|sql>      output format printed to stdout; only jsonl is played (default: jsonl)
   -v, --verbose                             verbose output
   --progress                                print test progress indicators
   --no-warmup                               skip warmup runs before benchmarking
@@ -77,7 +76,7 @@ def main(argv: list[str]) -> int:
 def recording() -> dict[str, Any]:
     """What is played."""
     try:
-        found: dict[str, Any] = json.loads(Path(RECORDING).read_text())
+        found: dict[str, Any] = json.loads(next(filter(Path.is_file, RECORDINGS), RECORDINGS[-1]).read_text())
     except (OSError, ValueError) as error:
         raise UsageError(f"there is no recording to play: {error}") from error
     if found.get("format") != 1:
