@@ -222,6 +222,27 @@ def test_a_controller_killed_before_the_engine_made_anything(toy_cloud: ToyCloud
     assert toy_cloud.things == set()
 
 
+def test_a_controller_killed_while_the_engine_makes_the_first_stack(toy_cloud: ToyCloud) -> None:
+    """An engine that is at work although there is no state yet is waited for: no stack comes up afterwards."""
+    engine = toy_cloud.folder / "bin" / "pulumi"
+    gate = toy_cloud.folder / "go"
+    engine.write_text(
+        f'#!/bin/bash\nif [ "$2" = stack ]; then touch {gate}.reached; trap "" INT\n'
+        f'while [ ! -e {gate} ]; do sleep 0.02; done; fi\nexec -a pulumi {toy_cloud.engine} "$@"\n'
+    )
+    engine.chmod(0o755)
+    other = controller(toy_cloud, "up")
+    toy_cloud.wait_for("go.reached")
+    ours = toy_cloud.stacks()
+    kill(other)
+    with ThreadPoolExecutor(1) as pool:
+        destroyed = pool.submit(toy_cloud.destroy, ours, STACK)
+        gate.touch()
+        assert destroyed.result() == []
+    assert ours.running(STACK) == []
+    assert ours.names() == []
+
+
 def test_a_cancelled_stack_keeps_what_was_under_way(toy_cloud: ToyCloud) -> None:
     """The create under way is finished and written down; what would follow is not begun."""
     toy_cloud.tell("hold-create")

@@ -320,6 +320,6 @@ def _program(words: Sequence[str]) -> str:
     What a plugin starts has its environment too, as a container's keeper has, and is not ours to end.
     """
     names = [word.rpartition("/")[2] for word in words[:3]]
-    if names[:1] == ["pulumi"]:
+    if "pulumi" in names[:2]:  # the second where a script of this name starts it
         return "pulumi"
     return next((name for name in names if name.startswith(("pulumi-resource-", "pulumi-language-"))), "")

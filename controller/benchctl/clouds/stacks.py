@@ -259,6 +259,8 @@ class Stacks:
         Raises:
             StackError: the vendor or the engine failed; calling it again goes on.
         """
+        # a killed controller's engine may be making the very first stack now, so that nothing is there only yet
+        _settle(self, stack, min(BUSY_SECONDS, timeout_seconds))
         if not self._begun():
             return []
         with self._turn(cancelled):
