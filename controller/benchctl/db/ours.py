@@ -258,7 +258,9 @@ class Measurement(Base):
     )
     measured_at: Mapped[datetime | None] = mapped_column(Utc, doc="when the scenario ended, UTC")
 
-    weights: Mapped[str] = mapped_column(doc="``real`` or ``synthetic``")
+    weights: Mapped[str] = mapped_column(
+        doc="``real``, ``synthetic``, or ``rehearsal``: measured on a container, or played"
+    )
     model_file: Mapped[str] = mapped_column(doc="name of the GGUF file")
     model_sha256: Mapped[str | None] = mapped_column(doc="checksum of the file, hex")
     model_bytes: Mapped[int | None] = mapped_column(BigInteger, doc="size of the file")
