@@ -15,6 +15,7 @@ from benchctl.cli.sweep import jobs_of_plan, plan_of, request_from
 from benchctl.cloud_servers import MOST_PLACES, binary_architecture, find_cloud_servers
 from benchctl.db.engine import open_database, reading, writing
 from benchctl.db.prices import newest_rates
+from benchctl.db.schema import JobAttempt
 from benchctl.errors import UsageError
 from catalog_files import CX22, G2, KINDS, Kind, Line, cpu_lines, write_database, write_prices, write_rates
 
@@ -168,6 +169,23 @@ def test_servers_are_chosen_by_what_the_database_lacks(home: Home) -> None:
     assert set(found(home, **every, failed=True, older_than="90d")) == {"n2-standard-8", "n2-standard-16"}
     with pytest.raises(UsageError, match="the database lacks nothing"):
         plan_of(asked(**{**every, "servers": "n2-standard-4"}, missing=True), home)
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_quota_that_is_known_is_told(home: Home) -> None:
+    """What was refused for it last time is named, and tried all the same: the limit may have been raised."""
+    engine = open_database(home.database_url)
+    with writing(engine) as session:
+        for server, refusal in (("1000204", "quota"), ("204", "stock")):
+            job = add_job(session, "gcp", server, sweep="s", status="failed")
+            at = datetime(2026, 1, 1, tzinfo=UTC)
+            session.add(JobAttempt(sweep_id="s", job_id=job.job_id, tried_at=at, refusal=refusal, said="no"))
+    engine.dispose()
+    plan = plan_of(asked(vendors="gcp", servers="g2-standard-4,n2-standard-4"), home)
+    assert len(plan.running) == 2
+    (note,) = [one for one in plan.notes if "want of quota" in one]
+    assert "g2-standard-4 (" in note
+    assert "n2-standard-4" not in note
 
 
 def test_a_plan_says_what_it_would_cost_and_commit(filled: Run) -> None:
