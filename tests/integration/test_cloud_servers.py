@@ -18,6 +18,7 @@ from benchctl.db.prices import newest_rates
 from benchctl.db.schema import JobAttempt
 from benchctl.errors import UsageError
 from catalog_files import CX22, G2, KINDS, Kind, Line, cpu_lines, write_database, write_prices, write_rates
+from click import Context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,12 +73,15 @@ def filled(run: Run, tmp_path: Path) -> Run:
 
 def asked(**options: Any) -> SweepRequest:
     """A request as the command line makes it of these options."""
+    from benchctl.cli import cli
     from benchctl.cli.sweep import plan
 
     arguments = []
     for name, value in ({"vendors": "gcp,hetzner,aws"} | options).items():
         arguments += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
-    return request_from(plan.make_context("plan", arguments).params)
+    # below the whole command line, whose settings the command keeps once it was used
+    parent = Context(cli, **cli.context_settings)
+    return request_from(plan.make_context("plan", arguments, parent=parent).params)
 
 
 def found(home: Home, **options: Any) -> dict[str, Server]:
