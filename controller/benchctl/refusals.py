@@ -80,6 +80,9 @@ _RULES: tuple[tuple[Refusal, str], ...] = (
     (Refusal.NOT_OFFERED, r"is not available in the current region|cannot boot Hypervisor Generation"),
     (Refusal.NOT_OFFERED, r"\bNotAvailableForSubscription\b|\bLocationNotAvailableFor|\bRequestDisallowedByAzure\b"),
     (Refusal.NOT_OFFERED, r"does not support availability zones|\bAvailabilityZoneNotSupported\b"),
+    (Refusal.NOT_OFFERED, r"provided for the VM size is not valid|The zone\(s\) '[^']*' for resource"),
+    (Refusal.NOT_OFFERED, r"VM size only supports a CPU Architecture of|does not support the storage account type"),
+    (Refusal.NOT_OFFERED, r"is not supported for creation of VMs|cannot boot with OS image or disk"),
     (Refusal.NOT_OFFERED, r"(?i)server type \S+ (?:not found|is unavailable)|unsupported location for server type"),
     (Refusal.NOT_OFFERED, r"location '\S+' not found|\b(?:PLAN|ZONE|TEMPLATE)_(?:NOT_FOUND|INVALID)\b"),
     # who asks
@@ -91,7 +94,7 @@ _RULES: tuple[tuple[Refusal, str], ...] = (
     (Refusal.ACCOUNT, r"\baccessNotConfigured\b|\bSERVICE_DISABLED\b|\bPERMISSION_DENIED\b"),
     (Refusal.ACCOUNT, r"Required '[\w.]+' permission"),
     (Refusal.ACCOUNT, r"\bBILLING_DISABLED\b|requires billing to be enabled|[Bb]illing account .*(?:disabled|closed)"),
-    (Refusal.ACCOUNT, r"\b(?:Linked)?AuthorizationFailed\b|\bAADSTS\d+|\bInvalidAuthenticationToken\b"),
+    (Refusal.ACCOUNT, r"\b(?:Linked)?AuthorizationFailed\b|\bAADSTS\d+|\b(?:Invalid|Expired)AuthenticationToken\b"),
     (Refusal.ACCOUNT, r"\bSubscriptionNotFound\b|\bReadOnlyDisabledSubscription\b|\bMissingSubscriptionRegistration\b"),
     (Refusal.ACCOUNT, r"A Subscription ID must be configured|\((?:unauthorized|token_readonly|forbidden)\b"),
     (Refusal.ACCOUNT, r"\bINSUFFICIENT_CREDITS\b|\bAUTHENTICATION_FAILED\b|\bACCOUNT_(?:LOCKED|SUSPENDED)\b"),

@@ -61,6 +61,8 @@ def _cloud_servers(request: SweepRequest, home: Home) -> Found:
     from benchctl.db.engine import open_database, reading
     from benchctl.db.prices import newest_rates
 
+    if LAB in request.clouds:  # its catalogue is written when it is first asked for
+        home.ensure()
     engine = open_database(home.database_url, create=LAB in request.clouds)
     try:
         if LAB in request.clouds:

@@ -97,6 +97,7 @@ class Azure(Vendor):
         super().__init__(world)
         self._secret, self._token = secrets.token_hex(16), secrets.token_hex(16)
         self._operations: dict[str, Operation] = {}
+        self._lists: dict[str, list[dict[str, Any]]] = {}
         self._folder = Path(tempfile.mkdtemp(prefix="emulated-azure-"))
         self._server: Any = None
 
@@ -411,24 +412,26 @@ class Azure(Vendor):
         return Response(404, {"error": {"code": "NotFound", "message": request.path}})
 
     def _list(self, below: str, request: Request) -> Response:
-        kind = KINDS.get(below.lower().removeprefix("/providers/"), "")
-        first_page = "$skiptoken" not in request.query
-        if below.lower() == "/resourcegroups":
-            kind = "group"
-        if first_page:
-            self.world.api(Call(self.name, "list", kind))
-        if below.lower() == "/resources":
-            found = [one for each in KINDS.values() for one in self.store.listed(each, self._unfiltered(request))]
-            rows = [self._row(one, properties=False) for one in found]
-        else:
-            status = request.query.get("statusOnly") == "true"
-            rows = [self._row(one, status=status) for one in self.store.listed(kind)]
-        start = int(request.query.get("$skiptoken", "0"))
-        page: dict[str, Any] = {"value": rows[start : start + PAGE]}
-        if start + PAGE < len(rows):
-            query = urllib.parse.urlencode({**request.query, "$skiptoken": start + PAGE})
+        token = request.query.get("$skiptoken", "")
+        # pages of one list show one moment
+        rows = self._lists.pop(token) if token else self._rows(below, request)
+        page: dict[str, Any] = {"value": rows[:PAGE]}
+        if rows[PAGE:]:
+            token = f"page-{self.store.number()}"
+            self._lists[token] = rows[PAGE:]
+            query = urllib.parse.urlencode({**request.query, "$skiptoken": token})
             page["nextLink"] = f"https://{self.host}/subscriptions/{SUBSCRIPTION}{below}?{query}"
         return Response(json=page)
+
+    def _rows(self, below: str, request: Request) -> list[dict[str, Any]]:
+        kind = KINDS.get(below.lower().removeprefix("/providers/"), "")
+        kind = "group" if below.lower() == "/resourcegroups" else kind
+        self.world.api(Call(self.name, "list", kind))
+        if below.lower() == "/resources":
+            found = [one for each in KINDS.values() for one in self.store.listed(each, self._unfiltered(request))]
+            return [self._row(one, properties=False) for one in found]
+        status = request.query.get("statusOnly") == "true"
+        return [self._row(one, status=status) for one in self.store.listed(kind)]
 
     @staticmethod
     def _unfiltered(request: Request) -> Callable[[Thing], bool]:
