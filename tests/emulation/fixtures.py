@@ -79,7 +79,7 @@ class Emulated:
             time.sleep(0.02)
         return found
 
-    def _control(self, name: str, **body: Any) -> Any:
+    def _control(self, name: str, /, **body: Any) -> Any:
         request = urllib.request.Request(f"{self.url}/control/{name}", json.dumps(body).encode())  # noqa: S310
         with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310 - loopback
             return json.load(answer)
