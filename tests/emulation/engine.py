@@ -96,6 +96,16 @@ class Engine:
         stack.workspace.remove_stack(name)
 
 
+def in_the_clear(folder: Path, secret: str) -> list[str]:
+    """The files below ``folder`` that hold a secret, or one of its longer lines, as it is."""
+    lines = [line for line in secret.splitlines() if len(line) > 20 and "PRIVATE KEY" not in line]
+    return [
+        str(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and any(line.encode() in path.read_bytes() for line in lines)
+    ]
+
+
 def said_about(output: str, name: str) -> str:
     """The engine's diagnostics of one resource."""
     blocks = output.replace("Diagnostics:", "\n\n").split("\n\n")
