@@ -566,17 +566,16 @@ class _VendorRun:
     def _delete(self, doomed: Sequence[Verdict], round_number: int, deadline: float) -> None:
         """Ask for each thing's end, in the order of :data:`PHASES`; what fails is tried again after the next list."""
         patience = self._asked.patience
-        with_server = {(one.sweep, one.job) for one in doomed if one.resource.kind == "server"}
-        stuck: set[str] = set()  # sweeps of which something would not go: what it holds can't either
+        # Sweeps of which something is there, or would not go: what it holds can't go either, and some clients would
+        # wait for that for minutes. What hangs on a server goes with it, or is free after the next list.
+        stuck = {one.sweep for one in doomed if one.resource.kind == "server"}
         for phase in range(len(PHASES) + 1):
             now = [
                 one
                 for one in doomed
                 if _phase(one.resource) == phase
-                # what hangs on a server goes with it, or is free after the next list
-                and (round_number or not one.resource.attached or (one.sweep, one.job) not in with_server)
                 # later on nothing is left untried, whatever holds it
-                and (one.sweep not in stuck or round_number >= UNTRIED_ROUNDS)
+                and (phase == 0 or one.sweep not in stuck or round_number >= UNTRIED_ROUNDS)
             ]
             seconds = min(patience.delete_seconds, max(0.0, deadline - self._asked.clock()))
             asked = set(_each(now, self._delete_one, patience.deletes_at_once, seconds))
