@@ -80,6 +80,9 @@ _RULES: tuple[tuple[Refusal, str], ...] = (
     (Refusal.NOT_OFFERED, r"is not available in the current region|cannot boot Hypervisor Generation"),
     (Refusal.NOT_OFFERED, r"\bNotAvailableForSubscription\b|\bLocationNotAvailableFor|\bRequestDisallowedByAzure\b"),
     (Refusal.NOT_OFFERED, r"does not support availability zones|\bAvailabilityZoneNotSupported\b"),
+    (Refusal.NOT_OFFERED, r"provided for the VM size is not valid|The zone\(s\) '[^']*' for resource"),
+    (Refusal.NOT_OFFERED, r"VM size only supports a CPU Architecture of|does not support the storage account type"),
+    (Refusal.NOT_OFFERED, r"is not supported for creation of VMs|cannot boot with OS image or disk"),
     (Refusal.NOT_OFFERED, r"(?i)server type \S+ (?:not found|is unavailable)|unsupported location for server type"),
     (Refusal.NOT_OFFERED, r"location '\S+' not found|\b(?:PLAN|ZONE|TEMPLATE)_(?:NOT_FOUND|INVALID)\b"),
     # who asks
@@ -91,11 +94,26 @@ _RULES: tuple[tuple[Refusal, str], ...] = (
     (Refusal.ACCOUNT, r"\baccessNotConfigured\b|\bSERVICE_DISABLED\b|\bPERMISSION_DENIED\b"),
     (Refusal.ACCOUNT, r"Required '[\w.]+' permission"),
     (Refusal.ACCOUNT, r"\bBILLING_DISABLED\b|requires billing to be enabled|[Bb]illing account .*(?:disabled|closed)"),
-    (Refusal.ACCOUNT, r"\b(?:Linked)?AuthorizationFailed\b|\bAADSTS\d+|\bInvalidAuthenticationToken\b"),
+    (Refusal.ACCOUNT, r"\b(?:Linked)?AuthorizationFailed\b|\bAADSTS\d+|\b(?:Invalid|Expired)AuthenticationToken\b"),
     (Refusal.ACCOUNT, r"\bSubscriptionNotFound\b|\bReadOnlyDisabledSubscription\b|\bMissingSubscriptionRegistration\b"),
     (Refusal.ACCOUNT, r"A Subscription ID must be configured|\((?:unauthorized|token_readonly|forbidden)\b"),
     (Refusal.ACCOUNT, r"\bINSUFFICIENT_CREDITS\b|\bAUTHENTICATION_FAILED\b|\bACCOUNT_(?:LOCKED|SUSPENDED)\b"),
     (Refusal.ACCOUNT, r"\b[A-Z]+_FORBIDDEN\b"),
+    # AWS: more of its codes (EC2's API reference, "Error codes"), and what our program says of a place without a
+    # default network or an image
+    (Refusal.QUOTA, r"\bMaxSpotFleetRequestCountExceeded\b|\b(?:Volume|Address|SecurityGroup|KeyPair)LimitExceeded\b"),
+    (Refusal.STOCK, r"\bInsufficient(?:Address|Volume)Capacity\b|\bSpotMaxPriceTooLow\b"),
+    (Refusal.NOT_OFFERED, r"has no default (?:VPC|subnet)|has no image \S+ for|Invalid value '[^']*' for InstanceType"),
+    (Refusal.NOT_OFFERED, r"does not match the architecture '[^']*' of the specified AMI"),
+    (Refusal.ACCOUNT, r"\b(?:SignatureDoesNotMatch|PendingVerification|AccessDenied(?:Exception)?|RequestExpired)\b"),
+    (Refusal.ACCOUNT, r"api error Blocked\b|\bExpiredTokenException\b|\bUnrecognizedClientException\b"),
+    (Refusal.THROTTLED, r"\bThrottling(?:Exception)?\b"),
+    (Refusal.OUTAGE, r"api error (?:InternalError|InternalFailure|Unavailable|ServiceUnavailable)\b"),
+    # UpCloud: a plan's own limit ends as all of its limits do, which stands above
+    (Refusal.NOT_OFFERED, r"Invalid plan: expected plan to be one of|Invalid zone: expected zone to be one of"),
+    (Refusal.ACCOUNT, r"Authentication credentials not defined"),
+    (Refusal.THROTTLED, r"\bRATE_LIMITED\b|status=429"),
+    (Refusal.OUTAGE, r"\bSERVICE_(?:UNAVAILABLE|ERROR)\b"),
     # taken back
     (Refusal.INTERRUPTED, r"\bServer\.SpotInstance(?:Termination|Shutdown)\b|\bcompute\.instances\.preempted\b"),
     (Refusal.INTERRUPTED, r"was preempted"),

@@ -152,7 +152,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "label", SERVER, _label_wrong,
         "Attribute labels: keys must have 2 to 32 characters and match ^([a-zA-Z0-9])+([a-zA-Z0-9_-])*$, values 255",
-        "https://github.com/UpCloudLtd/terraform-provider-upcloud/blob/main/internal/utils/labels.go (the words are ours)",
+        f"{_PROVIDER}/../utils/labels.go (the words are ours)",
         property="labels",
     ),
     Rule(
@@ -170,7 +170,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "firewall-address-no-address", RULES_OF_SERVER, lambda _, inputs: _WRONG_START(inputs) is not None,
         "expected source_address_start to contain a valid IPv4 address, got: {wrong}",
-        f"{_PROVIDER}/firewall/firewall.go, source_address_start (IsIPv4Address of terraform-plugin-sdk: a CIDR is none)",
+        f"{_PROVIDER}/firewall/firewall.go, source_address_start (IsIPv4Address: a CIDR is none)",
         values=lambda _, inputs: {"wrong": _WRONG_START(inputs)}, property="firewallRules",
     ),
     # by the API
@@ -239,6 +239,10 @@ ATTACHED = "The storage {id} is attached to a server."
 """With the code STORAGE_IN_USE, 409: the code is of ErrorCode.md, the words are ours."""
 
 
+_FIREWALL = "firewall: "
+"""Marks a refusal of the firewall's rules until the provider's words are put around it."""
+
+
 class UpCloud(Vendor):
     """See the module."""
 
@@ -277,6 +281,8 @@ class UpCloud(Vendor):
     def create(self, token: str, inputs: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         with self.store.lock:
             if refused := first(RULES, self, token, inputs, check=False):
+                if token == RULES_OF_SERVER:
+                    refused.text = f"{_FIREWALL}{refused.text}"
                 raise refused
             if token == RULES_OF_SERVER:
                 server = self._server(inputs["serverId"])
@@ -337,8 +343,10 @@ class UpCloud(Vendor):
     def engine_text(self, refused: Refused) -> str:
         if not refused.code:
             return refused.text
-        said = f"Error: {refused.text} (type={refused.code}, status={refused.status}, correlation_id=01EMULATED)"
-        return f"1 error occurred:\n\t* Unable to create server: {said}\n\n"
+        what = "Unable to create firewall rules" if refused.text.startswith(_FIREWALL) else "Unable to create server"
+        text = refused.text.removeprefix(_FIREWALL)
+        said = f"Error: {text} (type={refused.code}, status={refused.status}, correlation_id=01EMULATED)"
+        return f"1 error occurred:\n\t* {what}: {said}\n\n"
 
     # -- what both do -------------------------------------------------------------------------------------------------
 

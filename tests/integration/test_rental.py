@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from benchctl.clouds import rental as rentals
+from benchctl.clouds.reaper import reap
 from benchctl.clouds.rental import GaveUpError, LeakError, Rental
 from benchctl.clouds.stacks import Stacks
 from benchctl.db.engine import open_database, reading
@@ -46,7 +48,7 @@ class Bench:
         self.ledger = Ledger.create(home, self.engine, request, [job], sweep=SWEEP)
         self.said: list[str] = []
         self.cancelled = threading.Event()
-        environment = {**world.environment}
+        self.environment = environment = {**os.environ, **world.environment}
         self.rental = Rental(
             self.ledger,
             Stacks(home, environment=environment),
@@ -56,6 +58,14 @@ class Bench:
             environment=environment,
             draw=random.Random(7),  # noqa: S311 - waits
         )
+
+    def reap(self) -> None:
+        """What a sweep does at its end: what its jobs shared goes too."""
+        self.ledger.update("cx22", status="finished")
+        found = reap(
+            self.home, self.engine, sweep=SWEEP, own=self.ledger, vendors=["hetzner"], environment=self.environment
+        )
+        assert found.clean
 
     def rows(self) -> dict[str, str]:
         """What the database says of every resource that was asked for."""
@@ -99,7 +109,7 @@ def test_what_is_rented_is_written_down_and_surely_given_back(bench: Bench) -> N
     job = bench.rental.give_back("cx22")
     assert (job.stage, job.alive) == (GONE, False)
     assert bench.world.names("hetzner", "server") == []
-    bench.rental.give_back_shared()
+    bench.reap()
     assert bench.world.alive("hetzner") == []
     assert set(bench.rows().values()) == {"gone"}
     # once more is nothing more
@@ -199,7 +209,7 @@ def test_a_server_is_ready_when_it_lets_us_in_by_the_key_that_was_made_for_it(
         assert job.stage == READY
         assert job.address
         assert bench.rental.give_back("cx22").stage == GONE
-        bench.rental.give_back_shared()
+        bench.reap()
         assert backed_world.alive("hetzner") == []
     finally:
         bench.engine.dispose()

@@ -8,6 +8,7 @@ included; and ``Stack.up`` starts the engine five times where two do.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import tempfile
 import time
@@ -42,6 +43,11 @@ def fitting(engine: PulumiEngine) -> str:
     if engine.version[0] != wanted[0] or engine.version < wanted:
         return f"Pulumi's Python SDK wants an engine of version {_MINIMUM_VERSION} or newer, but {engine.describe()}."
     return ""
+
+
+# A program whose engine was killed ends in errors of gRPC, which without a handler are printed over the live view; what
+# went wrong is in our own error and in the job's log.
+logging.getLogger("grpc").addHandler(logging.NullHandler())
 
 
 class Command(automation.PulumiCommand):

@@ -37,7 +37,7 @@ GONE_SECONDS = 60.0
 POLL_SECONDS = 5.0
 """Between two questions whether an operation is done, where the answer does not say."""
 
-RETRIES = 4
+RETRIES = 3
 CONNECT_SECONDS, READ_SECONDS = 20.0, 120.0
 
 FORCED = "Microsoft.Compute/virtualMachines"
@@ -111,7 +111,10 @@ class AzureClient:
         return f"subscription {told.get('displayName') or ''} ({self._subscription})".replace("  ", " ")
 
     def find(self) -> list[Resource]:
-        """Our groups, what lies in them, and what lies elsewhere under our labels or our names; stopped VMs too."""
+        """Our groups, what lies in them, and what lies elsewhere under our labels or our names.
+
+        VMs are listed whatever they do: a stopped one is billed. Subnets are not: they are parts of their networks.
+        """
         with _told("list the subscription's resources"):
             found = {one.id.lower(): one for one in self._groups()}
             groups = {one.name.lower(): one for one in found.values()}
@@ -168,6 +171,8 @@ class AzureClient:
         if holder:
             one = replace(
                 one,
+                # the Resource Manager's copy spells groups as it likes
+                id=holder.id + one.id[len(holder.id) :],
                 sweep=one.sweep or holder.sweep,
                 job=one.job or holder.job,
                 expires_at=one.expires_at if one.expires_at is not None else holder.expires_at,

@@ -542,7 +542,9 @@ class _VendorRun:
         return awaited(missing, books, self._asked.clock(), self._asked.patience.settle_seconds)
 
     def _missing(self, believed: Iterable[Row], listed: Sequence[Resource]) -> list[Row]:
-        names = {one.name for one in listed}
+        """What the ledger believes in and no list has shown; what was listed and is not any more was deleted."""
+        with self._mutex:
+            names = {one.name for one in listed} | {one.resource.name for one in self._seen.values()}
         return [row for row in believed if row.name not in names]
 
     def _list(self, deadline: float) -> list[Resource]:
@@ -691,7 +693,9 @@ def _bring_up_to_date(
             continue
         listed = {one.name: one for one in run.believed}
         rows = asked.rows_of(run.vendor)
-        missing = [row for row in rows if row.name not in listed]
+        # what a list has shown is not awaited: it is gone since
+        shown = {one.verdict.resource.name for one in run.findings()}
+        missing = [row for row in rows if row.name not in listed and row.name not in shown]
         waiting = awaited(missing, books, asked.clock(), asked.patience.settle_seconds)
         _note_rows(engine, [row for row in rows if row not in waiting and _ours_to_note(row.sweep, books)], listed, now)
         there = {owners.of(one) for one in run.believed if one.kind == "server"}

@@ -437,41 +437,6 @@ class Rental:
             self._say(f"{name}: {error}")
             return self._ledger.job(name)
 
-    def give_back_shared(self) -> None:
-        """Destroy what the sweep's jobs share, once none of them has a server.
-
-        Raises:
-            LeakError: something is listed still.
-        """
-        for cloud, scope in self._scopes():
-            trouble = self._destroy_stack(
-                self.shared_stack(cloud.name, scope),
-                cloud,
-                self._ledger.folder / f"{SHARED_JOB}-{cloud.name}-{label_value(scope) if scope else 'all'}.log",
-                lambda _text: None,
-            )
-            name = shared_name(self._ledger.sweep, cloud.name, scope)
-            left = self._prove_gone(cloud, lambda one, name=name: one.name.startswith(name), None)  # type: ignore[misc]
-            if left or trouble:
-                self._refuse_to_believe(cloud, left, trouble, name)
-            shared = SharedSpec(cloud.name, scope, name, "", "", 0, {})
-            for asked in cloud.shared_resources(shared):
-                self._ledger.resource(asked.name, "gone")
-            self._shared.pop(f"{cloud.name}/{scope}", None)
-
-    def _scopes(self) -> list[tuple[Cloud, str]]:
-        """Where this sweep has, or may have, something shared: by what was ever tried, in this process or before."""
-        found: dict[tuple[str, str], Cloud] = {}
-        for job in self._ledger.jobs:
-            if not job.rented or not job.attempt:
-                continue
-            cloud = cloud_of(job.vendor)
-            for region in {job.region, *(str(one.get("region") or "") for one in job.attempts)}:
-                scope = cloud.shared_scope(region)
-                if scope is not None:
-                    found[cloud.name, scope] = cloud
-        return [(cloud, scope) for (_, scope), cloud in found.items()]
-
     def _destroy_stack(self, stack: str, cloud: Cloud, log: Any, on_event: Callable[[str], None]) -> str:
         """Let the engine destroy what it knows of; returns what stood in the way at last, empty for nothing."""
         trouble = ""

@@ -259,11 +259,11 @@ class Stacks:
         Raises:
             StackError: the vendor or the engine failed; calling it again goes on.
         """
+        if not self._begun():
+            return []
         with self._turn(cancelled):
             work = self._work(stack, environment, log, on_event, timeout_seconds, cancelled, lambda: None)
             work.settle()
-            if not self._begun():
-                return []
             try:
                 pending = [one for one in work.resources() if one.pending]
                 if pending:
@@ -468,10 +468,13 @@ class _Work:
         """Make the stack; says whether it is new."""
         from pulumi.automation import StackAlreadyExistsError
 
+        command = ("stack", "init", "--no-select", "--secrets-provider", "passphrase", "--stack", self._name)
         try:
-            self._call("stack", "init", "--no-select", "--secrets-provider", "passphrase", "--stack", self._name)
-        except StackAlreadyExistsError:
-            return False
+            self.run("up", lambda _: self._call(*command))
+        except StackError as error:
+            if isinstance(error.__cause__, StackAlreadyExistsError):
+                return False
+            raise
         return True
 
     def resources(self) -> list[StateResource]:
@@ -496,7 +499,7 @@ class _Work:
         return str(self._command.run([*arguments], self._workspace.work_dir, {}).stdout)
 
     def run(self, what: str, call: Callable[[Any], Any]) -> None:
-        """One long run of the engine; a stale lock is cleared once."""
+        """One run of the engine that needs the stack's lock; a stale one is cleared once."""
         from pulumi.automation import CommandError, ConcurrentUpdateError
 
         for last in (False, True):
