@@ -87,6 +87,12 @@ options:
         alone, over TLS, and stands in no log.
     type: path
     default: ""
+  attach:
+    description:
+      - Where a measurement runs on O(state_dir) already, wait for its end instead of failing. What it left open is
+        measured then, unless it was stopped on request.
+    type: bool
+    default: false
   sweep:
     description: Name of the sweep that this belongs to, noted in the journal.
     type: str
@@ -224,6 +230,7 @@ ARGUMENTS: dict[str, Any] = {
     "device": {"type": "str", "choices": ["auto", "cpu", "gpu"], "default": "auto"},
     "session_seconds": {"type": "int", "default": 0},
     "token_file": {"type": "path", "default": ""},
+    "attach": {"type": "bool", "default": False},
     "sweep": {"type": "str", "default": ""},
     "job": {"type": "str", "default": ""},
 }

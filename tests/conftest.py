@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from benchctl.home import Home
+from toy.cloud import ToyCloud
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,6 +54,25 @@ def llama_bench(cache: Path) -> Path:
         print(line, file=sys.__stderr__, flush=True)
 
     return build.cached(cache) or build.build(cache, report, Steps(sys.__stderr__ or sys.stderr, report))
+
+
+@pytest.fixture(scope="session")
+def pulumi_engine(cache: Path) -> Path:
+    """Pulumi's real engine: the one on PATH, or that of the user's cache, which ``./script/setup dev`` puts there."""
+    from benchctl.clouds.engine_binary import NoPulumiError, find
+
+    try:
+        return find(cache).path
+    except NoPulumiError as error:
+        pytest.fail(f"{error} For the tests, ./script/setup dev gets it.")
+
+
+@pytest.fixture
+def toy_cloud(tmp_path: Path, home: Home, pulumi_engine: Path) -> Iterator[ToyCloud]:
+    """A cloud of one kind of thing, behind the real engine: an emulation."""
+    cloud = ToyCloud.at(tmp_path, home, pulumi_engine)
+    yield cloud
+    cloud.close()
 
 
 @pytest.fixture(scope="session")

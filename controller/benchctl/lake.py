@@ -173,6 +173,32 @@ def append_stderr(folder: Path, offset: int, text: str, end: int) -> int:
     return end
 
 
+def go_on_elsewhere(folder: Path) -> None:
+    """Make a run ready to go on on another machine, which begins with the journal that is here.
+
+    A line that was cut is dropped here, as the machine drops it there, and its stderr begins anew.
+
+    Raises:
+        LakeError: the disk is read-only.
+    """
+    path = folder / JOURNAL
+    try:
+        (folder / _STDERR_OFFSET).unlink(missing_ok=True)
+        whole = path.read_bytes().rpartition(b"\n")
+        kept = len(whole[0]) + len(whole[1])
+        if kept < path.stat().st_size:
+            os.truncate(path, kept)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def journal_to_go_on_from(folder: Path) -> Path | None:
+    """The journal that is here, or nothing where there is none yet."""
+    return folder / JOURNAL if _size(folder / JOURNAL) else None
+
+
 def write_meta(folder: Path, meta: RunMeta) -> None:
     """Write ``meta.json`` whole; the sizes are those of the files as they are now.
 

@@ -1,14 +1,18 @@
 """What a sweep was asked for and how far each of its jobs is, written through at every step.
 
-``STATE/sweeps/SWEEP/sweep.json`` is what resuming reads; the tables ``sweep`` and ``job`` say the same to everybody
-else. The file is written first: a controller that dies between the two is put right by the next start.
+``STATE/sweeps/SWEEP/sweep.json`` is what resuming reads, and beside it ``jobs/JOB/job.json`` for each job that has
+changed since: a sweep of two thousand jobs would else write its whole book at every step of each. The tables ``sweep``
+and ``job`` say the same to everybody else. Files are written first: a controller that dies between the two is put right
+by the next start. Threads may write at once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
+import threading
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -19,15 +23,17 @@ from benchctl.plan import slug
 from benchctl.request import SweepRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from sqlalchemy import Engine
 
     from benchctl.clouds.spec import Asked
+    from benchctl.db.columns import Base
     from benchctl.home import Home
 
 FILE = "sweep.json"
+JOB_FILE = "job.json"
 LAST = "last"
 
 ENDED = ("finished", "stopped", "failed")
@@ -64,9 +70,11 @@ class JobState:
         error: why it failed, one sentence.
         ansible_job: Ansible's number of the detached task, to ask how it ended.
         restarts: how often the measurement died and was started again.
+        server_id: the database's identifier of the server, where it is another than ``server``.
         replica: 1, 2, ... where several instances of a type are measured.
         architecture: ``x86_64`` or ``arm64``; empty when unknown.
         gpus: number of GPUs.
+        vcpus: number of vCPUs, which quotas count; 0 when unknown.
         memory_gib: RAM of the type, GiB; 0 when unknown.
         disk_gb: size of the boot disk that the suite needs, GB; 0 when nothing is rented.
         allocation: ``ONDEMAND`` or ``SPOT``.
@@ -101,9 +109,11 @@ class JobState:
     error: str | None = None
     ansible_job: str | None = None
     restarts: int = 0
+    server_id: str = ""
     replica: int = 1
     architecture: str = ""
     gpus: int = 0
+    vcpus: int = 0
     memory_gib: float = 0.0
     disk_gb: int = 0
     allocation: str = "ONDEMAND"
@@ -165,6 +175,7 @@ class Ledger:
         self.finished_at: str | None = None
         self._clock = clock
         self._jobs = {one.job: one for one in jobs}
+        self._lock = threading.RLock()
 
     @classmethod
     def create(
@@ -229,17 +240,19 @@ class Ledger:
 
     def update(self, name: str, **changes: Any) -> JobState:
         """Change a job, and write it through. Its start and end are noted by themselves."""
-        before = self._jobs[name]
-        after = replace(before, **changes)
-        if after.status == "running" and not after.started_at:
-            after = replace(after, started_at=_iso(self._clock()))
-        if after.ended and not before.ended:
-            after = replace(after, ended_at=_iso(self._clock()))
-        if not after.ended:
-            after = replace(after, ended_at=None)
-        self._jobs[name] = after
-        self._write(name)
-        return after
+        with self._lock:
+            before = self._jobs[name]
+            after = replace(before, **changes)
+            if after.status == "running" and not after.started_at:
+                after = replace(after, started_at=_iso(self._clock()))
+            if after.ended and not before.ended:
+                after = replace(after, ended_at=_iso(self._clock()))
+            if not after.ended:
+                after = replace(after, ended_at=None)
+            self._jobs[name] = after
+            self._save(self.job_folder(name) / JOB_FILE, asdict(after))
+            self._record([after])
+            return after
 
     def reopen(self) -> None:
         """The sweep goes on."""
@@ -251,14 +264,18 @@ class Ledger:
         self.status, self.error, self.finished_at = status, error, _iso(self._clock())
         self._write()
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other threads from writing meanwhile, where one step reads and then writes."""
+        with self._lock:
+            yield
+
     def asked(self, name: str, resources: Iterable[Asked]) -> None:
         """Note what a cloud is about to be asked for, before the call; it is ``asked`` until the cloud answers."""
-        from benchctl.db.records import record
         from benchctl.db.schema import Instance
 
         job = self._jobs[name]
-        record(
-            self._engine,
+        self._note(
             *(
                 Instance(
                     instance_id=one.name,
@@ -279,7 +296,6 @@ class Ledger:
 
     def resource(self, name: str, state: str, *, cloud_id: str | None = None, address: str | None = None) -> None:
         """Note what became of a resource that was asked for: ``alive``, ``gone`` or ``refused``."""
-        from benchctl.db.records import record
         from benchctl.db.schema import Instance
 
         row = Instance(instance_id=name, state=state)
@@ -289,21 +305,33 @@ class Ledger:
             row.address = address
         if state == "gone":
             row.gone_at = self._clock()
-        record(self._engine, row)
+        self._note(row)
 
-    def _write(self, *names: str) -> None:
-        document = {
-            "sweep": self.sweep,
-            "created_at": self.created_at,
-            "finished_at": self.finished_at,
-            "status": self.status,
-            "error": self.error,
-            "request": self.request.to_dict(),
-            "jobs": [asdict(one) for one in self.jobs],
-        }
-        path = self.folder / FILE
+    def _note(self, *rows: Base) -> None:
+        from benchctl.db.records import record
+
+        with self._lock:
+            record(self._engine, *rows)
+
+    def _write(self) -> None:
+        """The whole book."""
+        with self._lock:
+            document = {
+                "sweep": self.sweep,
+                "created_at": self.created_at,
+                "finished_at": self.finished_at,
+                "status": self.status,
+                "error": self.error,
+                "request": self.request.to_dict(),
+                "jobs": [asdict(one) for one in self.jobs],
+            }
+            self._save(self.folder / FILE, document)
+            self._record(self.jobs)
+
+    @staticmethod
+    def _save(path: Path, document: Mapping[str, Any]) -> None:
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             draft = path.with_suffix(".part")
             # An address of a mirror may hold a password.
             with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
@@ -313,12 +341,12 @@ class Ledger:
             raise BenchctlError(
                 f"{path} can't be written: {error.strerror}.", "Free some space there, or choose another --state-dir."
             ) from error
-        self._record([self._jobs[name] for name in names] or self.jobs)
 
     def _record(self, jobs: Iterable[JobState]) -> None:
         from benchctl.db.records import record
-        from benchctl.db.schema import Job, Sweep
+        from benchctl.db.schema import Job, JobAttempt, Sweep
 
+        jobs = list(jobs)
         sweep = Sweep(
             sweep_id=self.sweep,
             created_at=datetime.fromisoformat(self.created_at),
@@ -335,7 +363,7 @@ class Ledger:
                 sweep_id=self.sweep,
                 job_id=one.job,
                 vendor_id=one.vendor,
-                server_id=one.server,
+                server_id=one.server_id or one.server,
                 api_reference=one.server,
                 replica=one.replica,
                 region=one.region or None,
@@ -350,7 +378,21 @@ class Ledger:
             )
             for one in jobs
         ]
-        record(self._engine, sweep, *rows)
+        tries = [
+            JobAttempt(
+                sweep_id=self.sweep,
+                job_id=one.job,
+                tried_at=datetime.fromisoformat(tried["at"]),
+                region=tried.get("region") or None,
+                zone=tried.get("zone") or None,
+                refusal=tried.get("refusal") or None,
+                said=str(tried.get("said") or ""),
+            )
+            for one in jobs
+            for tried in one.attempts
+            if tried.get("at")
+        ]
+        record(self._engine, sweep, *rows, *tries)
 
 
 def sweep_name(vendors: Iterable[str], now: datetime, token: str | None = None) -> str:
@@ -397,7 +439,20 @@ def read_book(home: Home, sweep: str) -> dict[str, Any]:
         raise _damaged(home, sweep, str(error)) from error
     if not isinstance(book, dict):
         raise _damaged(home, sweep, "it is no object")
+    if isinstance(book.get("jobs"), list):
+        book["jobs"] = [_newest(home.sweeps / sweep, one) for one in book["jobs"]]
     return book
+
+
+def _newest(folder: Path, job: Any) -> Any:
+    """A job as it was last written."""
+    name = job.get("job") if isinstance(job, dict) else None
+    if isinstance(name, str) and slug(name, len(name) or 1) == name:
+        with contextlib.suppress(OSError, ValueError):
+            newest = json.loads((folder / "jobs" / name / JOB_FILE).read_text())
+            if isinstance(newest, dict) and newest.get("job") == name:
+                return newest
+    return job
 
 
 def jobs_of(book: Mapping[str, Any]) -> list[JobState]:

@@ -9,6 +9,7 @@ from llama_bench_core.state import is_locked
 
 from benchctl.db import queries
 from benchctl.db.engine import open_database, reading
+from benchctl.living import rented
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +25,9 @@ INTERRUPTED = "interrupted"
 def overview(home: Home, sweep: str | None = None, limit: int | None = None) -> list[dict[str, Any]]:
     """Sweeps, the newest first, each with its jobs, and these with ``progress``: an object, or nothing.
 
+    ``rented`` says what a sweep that rents has alive, and its money (:func:`benchctl.living.account`); nothing for one
+    that does not rent.
+
     Raises:
         UsageError: there is no sweep of that name.
         DatabaseError: the database can't be read.
@@ -35,7 +39,9 @@ def overview(home: Home, sweep: str | None = None, limit: int | None = None) -> 
             rows = queries.sweeps(session, sweep_id, limit)
     finally:
         engine.dispose()
+    accounts = rented(home)
     for row in rows:
+        row["rented"] = accounts.get(row["sweep_id"])
         if row["status"] == "running" and not is_locked(home.sweeps / row["sweep_id"] / "lock"):
             row["status"] = INTERRUPTED  # its controller died without a word
         for job in row["jobs"]:

@@ -2,13 +2,16 @@
 
 ::
 
-    plan ──► (provision) ──► prepare ──► bench ──► collect ──► ingest ──► report
-    jobs     nothing for     Ansible     Ansible   raw files   SQL        what came of it
-             local and ssh   role        module    in a lake   rows
+    plan ──► provision ──► prepare ──► bench ──► collect ──► ingest ──► destroy ──► report
+    jobs     Pulumi, or    Ansible     Ansible   raw files   SQL        and the     what came of it
+             nothing       role        module    in a lake   rows       proof
 
 :meth:`Sweep.run` is the table of contents. Every stage notes in the ledger what it is about to do and what came of it,
 so that a sweep that was cut anywhere goes on with the same call. Measurements run by themselves: starting one that
 runs already is never needed, and starting one that was cut goes on where it was.
+
+Each job walks by itself. Servers come up and go down in threads of the fleet, hosts that came up meanwhile are prepared
+and started together in a thread of their own, and one loop looks at all measurements at once.
 """
 
 from __future__ import annotations
@@ -16,7 +19,9 @@ from __future__ import annotations
 import contextlib
 import json
 import platform
+import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,18 +34,37 @@ from llama_bench_core.values import OUTCOME_MEANINGS, Outcome
 
 from benchctl import __version__, lake
 from benchctl.errors import BenchctlError, PlaybookError, SweepBusyError
-from benchctl.ledger import JobState, Ledger, read_book, sweep_names
+from benchctl.fleet import OwnServers, RentedServers
+from benchctl.inventory import host_variables
+from benchctl.ledger import (
+    BENCHING,
+    COLLECTING,
+    DESTROYING,
+    DONE,
+    GONE,
+    INGESTING,
+    PLANNED,
+    PREPARING,
+    PROVISIONING,
+    READY,
+    JobState,
+    Ledger,
+    jobs_of,
+    read_book,
+    sweep_names,
+)
+from benchctl.plan import parse_budget
 from benchctl.poller import LocalPoller, PlaybookPoller, Target
 from benchctl.request import LOCAL
 from benchctl.servers import models_folder
 from benchctl.watch import ENDED, Diagnosis, Ended, Watcher
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from sqlalchemy import Engine
 
+    from benchctl.fleet import Fleet
     from benchctl.home import Home
     from benchctl.playbook import Playbook, PlaybookResult
     from benchctl.poller import Poller
@@ -50,6 +74,9 @@ if TYPE_CHECKING:
 STOP_SECONDS = 4.0
 """How long servers get to stop and hand over what is left; what they don't stays there for ``--resume``."""
 
+RENTED_STOP_SECONDS = 45.0
+"""How long rented ones get, which are destroyed after it."""
+
 LAST_LOOK_SECONDS = 1.0
 """How long to look for the last words of a measurement on this machine."""
 
@@ -58,6 +85,9 @@ START_SECONDS = 2.0
 
 FIRST_SIGN_SECONDS = 1.5
 """How long to wait for a measurement of this machine to show itself before it is taken for not started."""
+
+LEAST_LIFE_SECONDS = 120.0
+"""With less than this left before its expiry a rented server is not taken up again, but given back."""
 
 _SAID_LENGTH = 200
 """How much of what Ansible says of a killed process is passed on, characters; the end of it tells most."""
@@ -124,8 +154,14 @@ class Sweep:
             restart=lambda job: self._start([job])[0],
             diagnose=self._diagnose,
             keep_progress=self._keep_progress,
-            wait=cancelled.wait,
+            lost=lambda job: self._fleet.lost(job),
+            patience_seconds=self.request.patience_seconds,
         )
+        self._fleet: Fleet = self._make_fleet()
+        self._beginning: Future[list[JobState]] | None = None
+        self._beginner = ThreadPoolExecutor(1, thread_name_prefix="begin")
+        self._came_up: list[JobState] = []
+        self._plays: dict[str, threading.Lock] = {}
 
     # ── the stages ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -139,44 +175,122 @@ class Sweep:
         with _held(self.ledger.folder / "lock", self.ledger.sweep, "goes on in another process now"):
             self.ledger.reopen()
             try:
-                return self._stages()
+                with self._beginner:
+                    return self._stages()
             except BenchctlError as error:
                 with contextlib.suppress(BenchctlError):
                     self.ledger.close("failed", str(error))
                 raise
 
     def _stages(self) -> Report:
-        running, waiting = self._attach(self._open_jobs())
-        ready = self._prepare(waiting)
-        started = self._bench(ready)
-        for ended in self._collect(running, started):
-            self._ingest(ended)
-        if self._cancelled.is_set():
-            for ended in self._stop():
-                self._ingest(ended)
+        self._sweep_away()
+        with self._fleet as fleet:
+            for job in self._attach(self._open_jobs()):
+                self._watch(job, just_started=False)
+            next_look = 0.0
+            while not self._cancelled.is_set() and (fleet.busy or self._beginning or self._watcher.watched):
+                fleet.advance()
+                for job, problem in fleet.failed():
+                    self._without_server(job, problem)
+                self._begin(fleet.ready())
+                now = time.monotonic()
+                if self._watcher.watched and now >= next_look:
+                    for ended in self._watcher.look():
+                        self._ingest(ended)
+                        fleet.release(ended.job)
+                    next_look = time.monotonic() + self._poller.interval_seconds
+                self._pause(next_look)
+            if self._cancelled.is_set():
+                for ended in self._stop():
+                    self._ingest(ended)
+        self._sweep_away(ending=True)
         return self._report()
 
-    def _attach(self, jobs: Sequence[JobState]) -> tuple[list[JobState], list[JobState]]:
-        """Which jobs' measurements run (or have ended) without our doing, and which are to be started."""
-        seen_before = [job for job in jobs if job.stage not in ("planned", "preparing")]
+    def _without_server(self, job: JobState, problem: str) -> None:
+        """A job that got no server: nothing of its tries is left, or the fleet has said so."""
+        job = self._fail(job, problem)
+        if job.attempt and not job.alive:
+            self.ledger.update(job.job, stage=GONE)
+
+    def _pause(self, next_look: float) -> None:
+        """Wait for the next look or for what happens first; not at all where there is something to do."""
+        if self._watcher.watched:
+            self._fleet.wait(max(0.0, next_look - time.monotonic()))
+        elif self._fleet.busy or self._beginning:
+            self._fleet.wait(self._poller.interval_seconds)
+
+    def _attach(self, jobs: Sequence[JobState]) -> list[JobState]:
+        """Which jobs' measurements run (or have ended) without our doing; the fleet gets the others."""
+        done = [job for job in jobs if job.status == "finished"]
+        jobs = [job for job in jobs if job.status != "finished"]
+        seen_before = [job for job in jobs if self._seen_before(job)]
         looks = self._poller.poll([self._target(job) for job in seen_before]) if seen_before else {}
-        going, waiting = [], []
+        going, standing, waiting = [], [], []
         for job in jobs:
             look = looks.get(job.job)
             increment = look.increment if look else None
             if increment is not None and (increment.alive or increment.status == "finished"):
-                going.append(self.ledger.update(job.job, status="running", stage="collecting", error=None, restarts=0))
+                going.append(self.ledger.update(job.job, status="running", stage=COLLECTING, error=None, restarts=0))
+            elif increment is not None and job.rented:
+                standing.append(job)
             else:
-                waiting.append(job)
-        return going, waiting
+                waiting.append(self._from_the_start(job))
+        for job in (*going, *standing):
+            self._fleet.hold(job)
+        self._fleet.take(standing, standing=True)
+        self._fleet.take(waiting)
+        for job in done:  # measured, and its server is to be given back still
+            self._fleet.release(job)
+        return going
+
+    @staticmethod
+    def _seen_before(job: JobState) -> bool:
+        """Whether there is, or may be, something of a measurement on the job's host."""
+        if not job.rented:
+            return job.stage not in (PLANNED, PREPARING)
+        if not (job.alive and job.address and job.expires_at) or job.stage in (PROVISIONING, DESTROYING):
+            return False
+        left = datetime.fromisoformat(job.expires_at) - datetime.now(UTC)
+        return left.total_seconds() > LEAST_LIFE_SECONDS
+
+    def _from_the_start(self, job: JobState) -> JobState:
+        """A job that gets a new server; what was measured on an earlier one is kept."""
+        if not job.rented:
+            return job
+        return self.ledger.update(job.job, status="waiting", error=None, restarts=0, ansible_job=None)
+
+    def _begin(self, ready: Sequence[JobState]) -> None:
+        """Prepare what came up and start its measurements; behind the back of the loop where servers come and go."""
+        if isinstance(self._fleet, OwnServers):
+            for job in self._bench(self._prepare(ready)):
+                self._watch(job, just_started=True)
+            return
+        self._came_up += ready
+        if self._beginning is not None and self._beginning.done():
+            begun, self._beginning = self._beginning, None
+            for job in begun.result():
+                self._watch(job, just_started=True)
+        if self._beginning is None and self._came_up:
+            jobs, self._came_up = self._came_up, []
+            self._beginning = self._beginner.submit(self._prepare_and_bench, jobs)
+
+    def _prepare_and_bench(self, jobs: Sequence[JobState]) -> list[JobState]:
+        started = self._bench(self._prepare(jobs))
+        for job in jobs:
+            if self.ledger.job(job.job).ended:
+                self._fleet.release(job)
+        return started
+
+    def _watch(self, job: JobState, *, just_started: bool) -> None:
+        """Bring home what is measured, from now on."""
+        job = self.ledger.update(job.job, stage=COLLECTING)
+        self._watcher.add(job, self._folder(job), self._state_dir(job), just_started=just_started)
 
     def _prepare(self, jobs: Sequence[JobState]) -> list[JobState]:
         """Find out what the servers are, and put llama-bench on them."""
         if not jobs or self._cancelled.is_set():
             return []
-        jobs = [
-            self.ledger.update(job.job, stage="preparing", status="running", error=None, restarts=0) for job in jobs
-        ]
+        jobs = [self.ledger.update(job.job, stage=PREPARING, status="running", error=None, restarts=0) for job in jobs]
         self._view.say(f"Preparing {_named(jobs)}.")
         done = self._play("prepare", jobs)
         ready = []
@@ -185,7 +299,7 @@ class Sweep:
             facts = found["host"] if found else None
             problem = self._problem(done, job) or self._misfit(facts)
             if problem:
-                self._fail(job, problem)
+                self._fail(job, self._fleet.lost(job) or problem)
             elif facts is not None:
                 lake.write_facts(self._folder(job), facts)
                 ready.append(job)
@@ -198,24 +312,17 @@ class Sweep:
         """Start the measurements; they run by themselves from then on."""
         if not jobs or self._cancelled.is_set():
             return []
-        jobs = [self.ledger.update(job.job, stage="benching") for job in jobs]
+        jobs = [self.ledger.update(job.job, stage=BENCHING) for job in jobs]
         for job in jobs:
             self._write_meta(job)
         self._view.say(f"Measuring on {_named(jobs)}.")
         return [job for job in self._start(jobs) if not job.ended]
 
-    def _collect(self, running: Sequence[JobState], started: Sequence[JobState]) -> Iterator[Ended]:
-        """Bring home what is measured, until all measurements have ended or the user has had enough."""
-        for job in (*running, *started):
-            job = self.ledger.update(job.job, stage="collecting")
-            self._watcher.add(job, self._folder(job), self._state_dir(job), just_started=job.job in _names(started))
-        yield from self._watcher.watch()
-
     def _ingest(self, ended: Ended) -> None:
         """Bring one job's raw files into the database, and note how it ended."""
         from benchctl.ingest import ingest_run
 
-        job = self.ledger.update(ended.job.job, stage="ingesting")
+        job = self.ledger.update(ended.job.job, stage=INGESTING)
         folder = self._folder(job)
         lake.rebuild_stdout(folder)
         counts = _counts(folder)
@@ -224,7 +331,9 @@ class Sweep:
             status, error = "failed", f"nothing could be measured: {_counted(counts)}"
         self._write_meta(job, status, error)
         ingest_run(self._engine, folder)
-        self.ledger.update(job.job, stage="done" if status == "finished" else "collecting", status=status, error=error)
+        # a rented one goes on to be destroyed, and is gone after that
+        stage = INGESTING if job.rented else DONE if status == "finished" else COLLECTING
+        self.ledger.update(job.job, stage=stage, status=status, error=error)
 
     def _report(self) -> Report:
         """Close the book, and say what came of the sweep."""
@@ -240,6 +349,16 @@ class Sweep:
             for outcome, count in _counts(folder).items():
                 outcomes[outcome] = outcomes.get(outcome, 0) + count
             noisy += _noisy(folder)
+        self._tell(
+            "ended",
+            {
+                "sweep": self.ledger.sweep,
+                "status": status,
+                "jobs": len(jobs),
+                "jobs_failed": sum(1 for job in jobs if job.status == "failed"),
+                "outcomes": outcomes,
+            },
+        )
         from benchctl.db.engine import shown
 
         return Report(
@@ -274,9 +393,15 @@ class Sweep:
     def _stop(self) -> Iterator[Ended]:
         """End the measurements that run, fetch what they have left, and end their jobs as stopped."""
         self._view.say("Stopping; what is measured is kept.")
+        if self._beginning is not None:
+            # a start that is cut leaves open whether it happened; it is cancelled by the same event, and soon over
+            with contextlib.suppress(PlaybookError):
+                for job in self._beginning.result():
+                    self._watch(job, just_started=True)
+            self._beginning = None
         watched = {one.job.job for one in self._watcher.watched}
         for job in self.ledger.jobs:
-            if not job.ended and job.stage == "benching" and job.job not in watched:
+            if not job.ended and job.stage == BENCHING and job.job not in watched:
                 # the start was cut, and may have happened
                 self._watcher.add(job, self._folder(job), self._state_dir(job), just_started=True)
         if self._local:
@@ -288,7 +413,7 @@ class Sweep:
             message = "stopped on request" if confirmed else "asked to stop; it had not answered in time"
             yield Ended(one.job, one.status if one.status in ENDED else "stopped", message, reached=confirmed)
         for job in self.ledger.jobs:
-            if not job.ended and job.stage in ("planned", "preparing"):
+            if not job.ended and job.stage in (PLANNED, PROVISIONING, READY, PREPARING):
                 self.ledger.update(job.job, status="stopped", error="stopped before anything was measured")
 
     def _stop_here(self) -> Iterator[Ended]:
@@ -301,7 +426,9 @@ class Sweep:
 
     def _stop_there(self) -> Iterator[Ended]:
         """End and look in one run of Ansible; what a slow server does not hand over in time stays there."""
-        deadline = time.monotonic() + STOP_SECONDS
+        # what a rented server does not hand over now is lost with it
+        rented = any(one.job.rented for one in self._watcher.watched)
+        deadline = time.monotonic() + (RENTED_STOP_SECONDS if rented else STOP_SECONDS)
         if isinstance(self._poller, PlaybookPoller):
             self._poller.play, self._poller.cancelled = "stop", lambda: time.monotonic() > deadline
         yield from self._watcher.look()
@@ -340,14 +467,20 @@ class Sweep:
 
     def _play(self, name: str, jobs: Sequence[JobState], cancelled: Callable[[], bool] | None = None) -> PlaybookResult:
         """Run a playbook on the hosts of some jobs."""
-        hosts = {job.host: self._host_variables(job) for job in jobs}
-        return self._playbook.run(
-            name,
-            inventory=[*self._inventory, {"bench": {"hosts": hosts}}],
-            extra_vars=self._variables(),
-            limit=list(hosts),
-            cancelled=cancelled or self._cancelled.is_set,
-        )
+        hosts = {job.host: {**self._connection(job), **self._host_variables(job)} for job in jobs}
+        # the newest run of a playbook takes the place of the one before it, on the disk too
+        with self._plays.setdefault(name, threading.Lock()):
+            return self._playbook.run(
+                name,
+                inventory=[*self._inventory, {"bench": {"hosts": hosts}}],
+                extra_vars=self._variables(),
+                limit=list(hosts),
+                cancelled=cancelled or self._cancelled.is_set,
+            )
+
+    def _connection(self, job: JobState) -> dict[str, Any]:
+        """How Ansible reaches a rented server; of one's own the inventory knows."""
+        return host_variables(self.home.state, self.ledger.sweep, job) if job.rented else {}
 
     def _patient(self) -> Callable[[], bool]:
         """Cancels a little later than the user asked: a start that is cut leaves open whether it happened."""
@@ -368,16 +501,84 @@ class Sweep:
     def _inventory(self) -> list[Path]:
         from benchctl.content import content_root
 
-        return [content_root() / "inventories" / "local"] if self._local else [Path(self.request.inventory)]
+        if self._local:
+            return [content_root() / "inventories" / "local"]
+        return [Path(self.request.inventory)] if self.request.inventory else []
 
     def _make_poller(self) -> Poller:
         poller: Poller = (
             LocalPoller()
             if self._local
-            else PlaybookPoller(self._playbook, self._inventory, cancelled=self._cancelled.is_set)
+            else PlaybookPoller(
+                self._playbook, self._inventory, cancelled=self._cancelled.is_set, connection=self._connection_of
+            )
         )
         poller.interval_seconds = self.request.poll_seconds or poller.interval_seconds
         return poller
+
+    def _connection_of(self, job: str) -> dict[str, Any]:
+        return self._connection(self.ledger.job(job))
+
+    def _make_fleet(self) -> Fleet:
+        if not self.request.clouds:
+            return OwnServers(self._cancelled.wait)
+        from benchctl.clouds.ingress import ingress_for
+        from benchctl.clouds.rental import Rental
+        from benchctl.clouds.stacks import Stacks, warm_up
+
+        warm_up(one for one in self.request.clouds)
+        budget = parse_budget(self.request.budget)[0] if self.request.budget else None
+        rental = Rental(
+            self.ledger,
+            Stacks(self.home, backend=self.request.backend),
+            ingress=ingress_for(self.request.ingress),
+            say=self._view.say,
+            budget=budget,
+            doing=self._view.doing,
+            cancelled=self._cancelled,
+        )
+        return RentedServers(
+            self.ledger,
+            rental,
+            budget=budget,
+            say=self._view.say,
+            warn=self._tell,
+            cancelled=self._cancelled,
+        )
+
+    def _tell(self, event: str, facts: Mapping[str, object]) -> None:
+        """Tell whoever asked to be told."""
+        if self.request.hook:
+            from benchctl.hooks import tell
+
+            problem = tell(self.request.hook, event, facts)
+            if problem:
+                self._view.say(problem)
+
+    def _sweep_away(self, *, ending: bool = False) -> None:
+        """Destroy what should not be alive: at the start what has expired, at the end all that is this sweep's."""
+        if not self.request.clouds:
+            return
+        from benchctl.clouds.reaper import reap
+
+        try:
+            found = reap(
+                self.home,
+                self._engine,
+                sweep=self.ledger.sweep if ending else "",
+                orphans=ending,
+                own=self.ledger,
+                vendors=self.request.clouds,
+                backend=self.request.backend,
+                report=self._view.say,
+            )
+        except BenchctlError as error:
+            self._view.say(f"What is alive could not be looked at: {error}")
+            return
+        for problem in found.problems.values():
+            self._view.say(problem)
+        if ending and found.left:
+            self._tell("leak", {"sweep": self.ledger.sweep, "left": [one.name for one in found.left]})
 
     def _variables(self) -> dict[str, Any]:
         """The role's variables that are the same for all hosts."""
@@ -407,7 +608,9 @@ class Sweep:
         return variables
 
     def _host_variables(self, job: JobState) -> dict[str, Any]:
+        journal = lake.journal_to_go_on_from(self._folder(job)) if job.rented else None
         return {
+            "llama_bench_journal": str(journal or ""),
             "llama_bench_state_dir": self._state_dir(job),
             "llama_bench_job": job.job,
             "llama_bench_session_seconds": job.session_seconds,
@@ -436,7 +639,7 @@ class Sweep:
     # ── places and notes ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _folder(self, job: JobState) -> Path:
-        return lake.run_folder(self.home.lake, self.ledger.sweep, job.vendor, job.server)
+        return lake.run_folder(self.home.lake, self.ledger.sweep, job.vendor, job.server, job.replica)
 
     def _state_dir(self, job: JobState) -> str:
         if self._local:
@@ -448,7 +651,8 @@ class Sweep:
         return Target(job.job, job.host, self._state_dir(job), lake.journal_offset(folder), lake.stderr_offset(folder))
 
     def _open_jobs(self) -> list[JobState]:
-        return [job for job in self.ledger.jobs if job.status != "finished"]
+        """What is not measured to its end, and what is and has a server still."""
+        return [job for job in self.ledger.jobs if job.status != "finished" or job.alive]
 
     def _keep_progress(self, job: JobState, progress: Mapping[str, Any]) -> None:
         state_folder = self.ledger.job_folder(job.job)
@@ -458,6 +662,7 @@ class Sweep:
             state.write_progress(state_folder, dict(progress))
 
     def _fail(self, job: JobState, problem: str) -> JobState:
+        """End a job. A rented server is left where it is: whoever calls gives it back."""
         self._view.say(f"{job.job}: {problem}")
         self._write_meta(job, "failed", problem)
         return self.ledger.update(job.job, status="failed", error=problem)
@@ -478,14 +683,14 @@ class Sweep:
                     "vendor": job.vendor,
                     "server": job.server,
                     "api_reference": job.server,
-                    "replica": 1,
+                    "replica": job.replica,
                     "suite": self.request.suite.name,
                     "weights": self.request.weights,
                     "price_usd_per_hour": job.price_usd_per_hour,
                     "price_per_hour": job.price_per_hour,
                     "currency": job.currency,
-                    "region": None,
-                    "zone": None,
+                    "region": job.region or None,
+                    "zone": job.zone or None,
                     "created_at": self.ledger.created_at,
                     "models": {one.name: one.file for one in self.request.models},
                     "request": self.request.public(),
@@ -551,7 +756,7 @@ def resumable(home: Home, sweep: str) -> None:
         BenchctlError: the sweep has finished.
     """
     book = read_book(home, sweep)
-    if book.get("status") == "finished":
+    if book.get("status") == "finished" and not any(job.alive for job in jobs_of(book)):
         raise BenchctlError(
             f"The sweep {sweep} has finished.", f"'benchctl show --sweep {sweep}' shows what it measured."
         )

@@ -109,11 +109,13 @@ class Place:
         region: the region as the vendor's API calls it.
         zone: the zone as the vendor's API calls it; empty where the vendor chooses.
         price: what it costs there; nothing when unknown.
+        budget_per_hour: the same in the currency of the budget; nothing without a budget.
     """
 
     region: str
     zone: str = ""
     price: Price | None = None
+    budget_per_hour: float | None = None
 
 
 @dataclass(frozen=True)
@@ -148,8 +150,12 @@ class Server:
         places: where it can be rented, the cheapest first; none for servers that are there already.
         architecture: ``x86_64`` or ``arm64``; empty when unknown.
         gpus: number of GPUs.
+        vcpus: number of vCPUs; 0 when unknown.
         replica: 1, 2, ... where several instances of a type are measured.
         allocation: ``ONDEMAND`` or ``SPOT``.
+        server_id: the database's identifier, where it is another than the name.
+        rented: whether it is rented for the sweep, and given back.
+        left_out: why it can't be measured at all; empty when it can.
     """
 
     vendor: str
@@ -160,8 +166,32 @@ class Server:
     places: tuple[Place, ...] = ()
     architecture: str = ""
     gpus: int = 0
+    vcpus: int = 0
     replica: int = 1
     allocation: str = "ONDEMAND"
+    server_id: str = ""
+    rented: bool = False
+    left_out: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Its key in the database's table of servers."""
+        return self.vendor, self.server_id or self.name
+
+
+@dataclass(frozen=True)
+class Found:
+    """The servers that a request means, and what a reader of a plan of them must know.
+
+    Attributes:
+        servers: the servers.
+        notes: sentences.
+        names: names of servers that there are, for whoever asked for one that is not.
+    """
+
+    servers: Sequence[Server]
+    notes: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -263,8 +293,11 @@ def make_plan(
     servers: Sequence[Server],
     *,
     weights: str = "auto",
-    known: Mapping[str, Speeds] | None = None,
+    known: Mapping[tuple[str, str], Speeds] | None = None,
     budget: tuple[float, str] | None = None,
+    max_hours: float = 6.0,
+    disk_gb: int = 0,
+    notes: Sequence[str] = (),
 ) -> Plan:
     """Plan a sweep.
 
@@ -273,37 +306,47 @@ def make_plan(
         models: the suite's models.
         servers: on which servers.
         weights: which weights.
-        known: speeds measured earlier, by the server's name.
+        known: speeds measured earlier, by the server's key.
         budget: the most that it may cost, amount and currency.
+        max_hours: how long a rented server may exist at most.
+        disk_gb: size of a rented server's disk, GB; 0 for what the models need.
+        notes: what else a reader must know.
 
     Raises:
-        UsageError: there is a budget, and a server's price is unknown or in another currency.
+        UsageError: there is a budget, and the price of a server of one's own is unknown or in another currency.
     """
+    from benchctl import rented_plan
+
     jobs = []
     for server, name in zip(servers, job_names(servers), strict=True):
-        jobs.append(_plan_job(name, server, suite, models, weights, (known or {}).get(server.name, {})))
-    notes = []
+        if server.left_out:
+            jobs.append(JobPlan(name, server, left_out=server.left_out))
+            continue
+        job = _plan_job(name, server, suite, models, weights, (known or {}).get(server.key, {}))
+        jobs.append(rented_plan.lived(job, max_hours, disk_gb) if server.rented else job)
+    own = tuple(job for job in jobs if not job.server.rented)
+    rented = rented_plan.in_order([job for job in jobs if job.server.rented])
+    notes = list(notes)
     if weights == "auto":
         notes.append("Weights: real where the first model's address answers, else synthetic (marked as such).")
     if any(job.runs and job.server.machine is None for job in jobs):
         notes.append("What a server has is looked up when it is prepared; until then nothing is left out for it.")
-    planned = tuple(jobs)
     if budget is not None:
-        planned = _within(planned, *budget)
-    return Plan(suite, planned, weights, tuple(notes))
+        own, rented = _within(own, *budget), rented_plan.within(rented, *budget)
+    return Plan(suite, (*own, *rented), weights, tuple(notes))
 
 
 def job_names(servers: Sequence[Server]) -> list[str]:
     """Identifiers for the jobs, unique and made of ``a-z0-9-``: the host's name, and a number where two are alike."""
-    names: list[str] = []
+    names: dict[str, None] = {}
     for server in servers:
         plain = slug(server.host if server.vendor != "local" else "local")
         name, number = plain, 1
         while name in names:
             number += 1
             name = f"{plain}-{number}"
-        names.append(name)
-    return names
+        names[name] = None
+    return list(names)
 
 
 def slug(text: str, limit: int = 40) -> str:

@@ -260,6 +260,7 @@ def ansible_environment(content: Path) -> dict[str, str]:
         "ANSIBLE_LIBRARY": str(content / "library"),
         "ANSIBLE_MODULE_UTILS": str(content / "module_utils"),
         "ANSIBLE_ROLES_PATH": str(content / "roles"),
+        "ANSIBLE_INVENTORY_PLUGINS": str(content / "inventories" / "plugins"),
         "ANSIBLE_FORCE_COLOR": "0",
         # ansible-runner turns the check off where this is not said
         "ANSIBLE_HOST_KEY_CHECKING": "True",

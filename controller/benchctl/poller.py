@@ -94,6 +94,7 @@ class PlaybookPoller:
         interval_seconds: how long to wait between two looks.
         cancelled: true ends a look that is under way.
         play: the playbook; ``stop`` ends the measurements before it looks, in the same run.
+        connection: variables by which a job's host is reached, where the inventory does not know it.
     """
 
     playbook: Playbook
@@ -101,6 +102,7 @@ class PlaybookPoller:
     interval_seconds: float = REMOTE_SECONDS
     cancelled: Callable[[], bool] = field(default=lambda: False)
     play: str = "collect"
+    connection: Callable[[str], Mapping[str, Any]] = field(default=lambda _job: {})
 
     def poll(self, targets: Sequence[Target]) -> Mapping[str, PollResult]:
         """See :class:`Poller`."""
@@ -108,6 +110,7 @@ class PlaybookPoller:
             return {}
         offsets = {
             one.host: {
+                **self.connection(one.job),
                 "llama_bench_state_dir": one.state_dir,
                 "llama_bench_journal_offset": one.journal_offset,
                 "llama_bench_stderr_offset": one.stderr_offset,

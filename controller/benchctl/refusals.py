@@ -42,34 +42,63 @@ REFUSAL_MEANINGS: dict[Refusal, str] = {
 _RULES: tuple[tuple[Refusal, str], ...] = (
     # Spare Cores' inspector, when a server has less memory than the task's minimum (exit code -2)
     (Refusal.MEMORY, r"Task doesn't need to run on this instance"),
+    # how often; before the quotas, because GCP calls a rate a quota, too
+    (Refusal.THROTTLED, r"\bRequestLimitExceeded\b|Rate Limit Exceeded|\brate_?limit_?exceeded\b"),
+    (Refusal.THROTTLED, r"\bRATE_LIMIT_EXCEEDED\b"),
+    (Refusal.THROTTLED, r"\bTooManyRequests\b|429 Too Many Requests|\b\w*RequestsThrottled\b"),
+    (Refusal.THROTTLED, r"\bThrottling(?:Exception)?:"),
+    (Refusal.THROTTLED, r"Quota exceeded for quota metric '[^']*' and limit '[^']* per (?:minute|second)"),
+    (Refusal.THROTTLED, r"\bstatus=429\b|\bRetryableError(?:DueToAnotherOperation)?\b"),
     # what an account may have: AWS codes; GCP's sentence; Azure's OperationNotAllowed means other things besides, so
     # that the word has to stand by it; Hetzner's and UpCloud's codes
     (Refusal.QUOTA, r"\b(?:VcpuLimitExceeded|InstanceLimitExceeded|MaxSpotInstanceCountExceeded)\b"),
-    (Refusal.QUOTA, r"Quota '[^']+' exceeded|\b(?:Resource)?QuotaExceeded\b|QUOTA_EXCEEDED"),
-    (Refusal.QUOTA, r"exceeding approved [\w. -]*quota|\bPublicIPCountLimitReached\b"),
-    (Refusal.QUOTA, r"\bresource_limit_exceeded\b|\b[A-Z_]+_LIMIT_REACHED\b"),
+    (Refusal.QUOTA, r"\bPendingVerification\b"),
+    (Refusal.QUOTA, r"\b(?:Address|KeyPair|SecurityGroup|Vpc|Volume|MaxIOPS)LimitExceeded\b"),
+    (Refusal.QUOTA, r"Quota '[^']+' exceeded|\b(?:Resource)?QuotaExceeded\b|QUOTA_EXCEEDED|, quotaExceeded\b"),
+    (Refusal.QUOTA, r"exceeding (?:approved|quota) [\w. -]*quota|exceeding quota limits|\bPublicIPCountLimitReached\b"),
+    (Refusal.QUOTA, r"\bresource_limit_exceeded\b|\b[A-Z0-9_]+_LIMIT_REACHED\b"),
     (Refusal.QUOTA, r"not eligible for Free Tier"),
     # no longer rented to anyone; before NOT_OFFERED, whose words are near
     (Refusal.DEPRECATED, r"is obsolete and cannot be used|can no longer be ordered|has been retired"),
     # sold out: AWS, GCP, Azure, Hetzner, UpCloud
-    (Refusal.STOCK, r"\bInsufficient(?:Instance|Host|ReservedInstance)?Capacity\b"),
-    (Refusal.STOCK, r"ZONE_RESOURCE_POOL_EXHAUSTED|does not have enough resources available"),
+    (Refusal.STOCK, r"\bInsufficient(?:Instance|Host|ReservedInstance)?Capacity\b|\bUnfulfillableCapacity\b"),
+    (Refusal.STOCK, r"\bSpotMaxPriceTooLow\b|\bcapacity-(?:oversubscribed|not-available)\b"),
+    (Refusal.STOCK, r"ZONE_RESOURCE_POOL_EXHAUSTED|does not have enough resources available|state:\s?STOCKOUT"),
+    (Refusal.STOCK, r"VM instance (?:with \S+ \S+ accelerator\(s\) )?is currently unavailable in the \S+ zone"),
     (Refusal.STOCK, r"\b(?:Zonal)?AllocationFailed\b|\bOverconstrained(?:Zonal)?AllocationRequest\b"),
-    (Refusal.STOCK, r"SkuNotAvailable[\s\S]*Capacity Restrictions"),
-    (Refusal.STOCK, r"\bresource_unavailable\b|\bplacement_error\b|error during placement|server location disabled"),
+    (Refusal.STOCK, r"(?:SkuNotAvailable|azureskunotavailable)[\s\S]*Capacity Restrictions"),
+    (Refusal.STOCK, r"failed for Capacity Restrictions"),
+    (Refusal.STOCK, r"\(resource_unavailable\b|\bplacement_error\b|error during placement|server location disabled"),
     (Refusal.STOCK, r"\b[A-Z_]+_RESOURCES_UNAVAILABLE\b"),
     # not there, or not so
-    (Refusal.NOT_OFFERED, r"api error Unsupported\b|\bInvalidInstanceType\b"),
-    (Refusal.NOT_OFFERED, r"Machine type with name '[^']+' does not exist|\bSkuNotAvailable\b"),
+    (Refusal.NOT_OFFERED, r"(?:api error |\(|Code=\"|: )Unsupported\b|\bInvalidInstanceType\b|for InstanceType\b"),
+    (Refusal.NOT_OFFERED, r"[Mm]achine type with name '[^']+' does not exist|\bSkuNotAvailable\b|azureskunotavailable"),
+    (Refusal.NOT_OFFERED, r"(?:machineTypes|acceleratorTypes|diskTypes)/[\w.-]+' was not found"),
+    (Refusal.NOT_OFFERED, r"disk type cannot be used by|features are not compatible for creating instance"),
+    (Refusal.NOT_OFFERED, r"architecture \(\w+\) is not compatible"),
+    (Refusal.NOT_OFFERED, r"[Aa]rchitecture '?\w+'? .*(?:not match|does not support)"),
     (Refusal.NOT_OFFERED, r"is not available in the current region|cannot boot Hypervisor Generation"),
+    (Refusal.NOT_OFFERED, r"\bNotAvailableForSubscription\b|\bLocationNotAvailableFor|\bRequestDisallowedByAzure\b"),
+    (Refusal.NOT_OFFERED, r"does not support availability zones|\bAvailabilityZoneNotSupported\b"),
+    (Refusal.NOT_OFFERED, r"provided for the VM size is not valid|The zone\(s\) '[^']*' for resource"),
+    (Refusal.NOT_OFFERED, r"VM size only supports a CPU Architecture of|does not support the storage account type"),
+    (Refusal.NOT_OFFERED, r"is not supported for creation of VMs|cannot boot with OS image or disk"),
     (Refusal.NOT_OFFERED, r"(?i)server type \S+ (?:not found|is unavailable)|unsupported location for server type"),
+    (Refusal.NOT_OFFERED, r"location '\S+' not found|\b(?:PLAN|ZONE|TEMPLATE)_(?:NOT_FOUND|INVALID)\b"),
     # who asks
     (Refusal.ACCOUNT, r"\b(?:InvalidClientTokenId|ExpiredToken|UnauthorizedOperation|AuthFailure|OptInRequired)\b"),
-    (Refusal.ACCOUNT, r"No valid credential sources|could not find default credentials|\bAuthorizationFailed\b"),
+    (Refusal.ACCOUNT, r"\bSignatureDoesNotMatch\b|\bError: Blocked\b|api error Blocked\b"),
+    (Refusal.ACCOUNT, r"Invalid credentials configured"),
+    (Refusal.ACCOUNT, r"(?i)no valid credential sources|could not find default credentials|unable to validate aws "),
+    (Refusal.ACCOUNT, r"Your default credentials were not found|Unable to locate credentials|\binvalid_grant\b"),
+    (Refusal.ACCOUNT, r"\baccessNotConfigured\b|\bSERVICE_DISABLED\b|\bPERMISSION_DENIED\b"),
+    (Refusal.ACCOUNT, r"Required '[\w.]+' permission"),
+    (Refusal.ACCOUNT, r"\bBILLING_DISABLED\b|requires billing to be enabled|[Bb]illing account .*(?:disabled|closed)"),
+    (Refusal.ACCOUNT, r"\b(?:Linked)?AuthorizationFailed\b|\bAADSTS\d+|\b(?:Invalid|Expired)AuthenticationToken\b"),
+    (Refusal.ACCOUNT, r"\bSubscriptionNotFound\b|\bReadOnlyDisabledSubscription\b|\bMissingSubscriptionRegistration\b"),
     (Refusal.ACCOUNT, r"A Subscription ID must be configured|\((?:unauthorized|token_readonly|forbidden)\b"),
-    (Refusal.ACCOUNT, r"\bINSUFFICIENT_CREDITS\b|\bAUTHENTICATION_FAILED\b"),
-    # how often
-    (Refusal.THROTTLED, r"\bRequestLimitExceeded\b|Rate Limit Exceeded|\brate_limit_exceeded\b|\bTooManyRequests\b"),
+    (Refusal.ACCOUNT, r"\bINSUFFICIENT_CREDITS\b|\bAUTHENTICATION_FAILED\b|\bACCOUNT_(?:LOCKED|SUSPENDED)\b"),
+    (Refusal.ACCOUNT, r"\b[A-Z]+_FORBIDDEN\b"),
     # AWS: more of its codes (EC2's API reference, "Error codes"), and what our program says of a place without a
     # default network or an image
     (Refusal.QUOTA, r"\bMaxSpotFleetRequestCountExceeded\b|\b(?:Volume|Address|SecurityGroup|KeyPair)LimitExceeded\b"),
@@ -85,7 +114,25 @@ _RULES: tuple[tuple[Refusal, str], ...] = (
     (Refusal.ACCOUNT, r"Authentication credentials not defined"),
     (Refusal.THROTTLED, r"\bRATE_LIMITED\b|status=429"),
     (Refusal.OUTAGE, r"\bSERVICE_(?:UNAVAILABLE|ERROR)\b"),
-)
+    # taken back
+    (Refusal.INTERRUPTED, r"\bServer\.SpotInstance(?:Termination|Shutdown)\b|\bcompute\.instances\.preempted\b"),
+    (Refusal.INTERRUPTED, r"was preempted"),
+    # not in time
+    (Refusal.TIMEOUT, r"\b(?:OSProvisioning|VMStart|VMAgentStatusCommunication)\w*(?:TimedOut|Timeout)\b"),
+    (Refusal.TIMEOUT, r"timeout while waiting for |context deadline exceeded|\(timeout\b|\bDEADLINE_EXCEEDED\b"),
+    # the vendor's own trouble, or none of its words at all; last, because codes say more than a status of 500 does.
+    # Only what a vendor's client says of its API: SSH to a server has a connection that is refused, too
+    (Refusal.OUTAGE, r"StatusCode: 5\d\d\b|Status=5\d\d\b|RESPONSE 5\d\d\b|googleapi: Error 5\d\d\b|\bstatus=5\d\d\b"),
+    (Refusal.OUTAGE, r"api error (?:InternalError|InternalFailure|ServiceUnavailable|Unavailable)\b|\bbackendError\b"),
+    (Refusal.OUTAGE, r"\((?:InternalError|ServiceUnavailable|Unavailable|InternalFailure)\) when calling"),
+    (Refusal.OUTAGE, r"\b(?:InternalServerError|GatewayTimeout|ServerTimeout)\b|503 SERVICE UNAVAILABLE"),
+    (Refusal.OUTAGE, r"\((?:service_error|server_error|unknown_error|unavailable|maintenance)\b"),
+    (Refusal.OUTAGE, r"\((?:bad_gateway|gateway_timeout)\b"),
+    (Refusal.OUTAGE, r"dial tcp\b.*(?:connection refused|no such host|i/o timeout|unreachable|server misbehaving)"),
+    (Refusal.OUTAGE, r"TLS handshake timeout|tls: failed to verify|x509: |CERTIFICATE_VERIFY_FAILED|https?://\S+: EOF"),
+    (Refusal.OUTAGE, r"Max retries exceeded with url|Could not connect to the endpoint URL"),
+    (Refusal.OUTAGE, r"Connection reset by peer.*https://"),
+)  # fmt: skip
 _COMPILED = tuple((refusal, re.compile(pattern)) for refusal, pattern in _RULES)
 
 _NOISE = (

@@ -50,13 +50,14 @@ class SweepRequest:
         image: the boot image, ``ubuntu-24.04`` or ``debian-12``.
         disk_gb: size of the boot disk, GB; 0 for what the suite needs, at least 75.
         replicas: how many instances of each type.
-        only: ``missing``, ``failed`` or empty: servers by what the database lacks.
+        only: ``missing``, ``failed``, both with a comma, or empty: servers by what the database lacks.
         older_than: ISO time; servers whose newest measurement is older are measured again. Empty for no such choice.
         concurrency: how many rented servers may exist at once.
         per_vendor: how many of one vendor.
         max_hours: how long one rented server may exist at most, hours.
         ingress: CIDR from which SSH is let in; empty to find out this machine's own address.
         backend: URL of Pulumi's state backend; empty for files below the state directory.
+        patience_seconds: how long a server may be out of reach before its job is given up.
         hook: command or URL that is told of the end, of 80 % of the budget, and of a leak; empty for none.
         recorded: of the lab: archive or folder of recorded runs that its servers play; empty for the real llama-bench.
         time_scale: of the lab: how many recorded seconds pass in a second.
@@ -88,6 +89,7 @@ class SweepRequest:
     max_hours: float = 6.0
     ingress: str = ""
     backend: str = ""
+    patience_seconds: float = 900.0
     hook: str = ""
     recorded: str = ""
     time_scale: float = 1.0

@@ -1,7 +1,8 @@
-"""Which servers there are to measure: this machine, and those of an inventory that a user wrote."""
+"""Which servers there are to measure: this machine, those of an inventory that a user wrote, and those of clouds."""
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import json
 import subprocess
@@ -9,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchctl.errors import UsageError
-from benchctl.plan import Machine, Server, parse_price, slug
-from benchctl.request import LOCAL, SSH, SweepRequest
+from benchctl.plan import Found, Machine, Server, parse_price, slug
+from benchctl.request import LAB, LOCAL, SSH, SweepRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,14 +24,17 @@ if TYPE_CHECKING:
 GROUP = "bench"
 """The group of an inventory whose hosts are measured; all its hosts where it has no such group."""
 
+_SHOWN = 12
+"""Names of servers that a sentence shows at most."""
+
 _GIB = 1024**3
 
 
-def find_servers(request: SweepRequest, home: Home) -> list[Server]:
+def find_servers(request: SweepRequest, home: Home) -> Found:
     """The servers that a request means, as far as they are known before somebody looks at them.
 
     Raises:
-        UsageError: there are none, or the inventory can't be read.
+        UsageError: there are none, or the inventory can't be read, or the catalogue is empty.
     """
     price = parse_price(request.price) if request.price else None
     found: list[Server] = []
@@ -41,12 +45,52 @@ def find_servers(request: SweepRequest, home: Home) -> list[Server]:
             raise UsageError("The vendor ssh needs an inventory.", "Give one with --inventory hosts.yml.")
         found += ssh_servers(Path(request.inventory), price)
     chosen = [one for one in found if _chosen(one, request.servers)]
+    names = tuple(one.name for one in found)
+    notes: tuple[str, ...] = ()
+    if request.clouds:
+        in_clouds = _cloud_servers(request, home)
+        chosen += in_clouds.servers
+        names, notes = (*names, *in_clouds.names), in_clouds.notes
     if not chosen:
-        raise UsageError(
-            f"No server matches {', '.join(request.servers)}." if found else "There is no server to measure.",
-            f"There are: {', '.join(one.name for one in found)}." if found else "",
+        raise _none_chosen(request, names)
+    return Found(chosen, notes, names)
+
+
+def _cloud_servers(request: SweepRequest, home: Home) -> Found:
+    from benchctl.cloud_servers import find_cloud_servers
+    from benchctl.db.engine import open_database, reading
+    from benchctl.db.prices import newest_rates
+
+    if LAB in request.clouds:  # its catalogue is written when it is first asked for
+        home.ensure()
+    engine = open_database(home.database_url, create=LAB in request.clouds)
+    try:
+        if LAB in request.clouds:
+            from benchctl.lab.catalogue import ensure_catalogue
+
+            ensure_catalogue(engine, home.cache, request.recorded)
+        with reading(engine) as session:
+            return find_cloud_servers(session, request, newest_rates(session))
+    finally:
+        engine.dispose()
+
+
+def _none_chosen(request: SweepRequest, names: Sequence[str]) -> UsageError:
+    if not names:
+        return UsageError("There is no server to measure.")
+    matching = [one for one in names if any(fnmatch.fnmatchcase(one.lower(), p.lower()) for p in request.servers)]
+    if matching or not request.servers:
+        return UsageError(
+            "No server is left to measure: the database lacks nothing of what was asked for.",
+            "Leave out --missing, --failed and --older-than to measure again.",
         )
-    return chosen
+    near = difflib.get_close_matches(request.servers[0], names, n=3)
+    shown = near or names[:_SHOWN]
+    more = f" and {len(names) - _SHOWN} more" if not near and len(names) > _SHOWN else ""
+    return UsageError(
+        f"No server matches {', '.join(request.servers)}.",
+        f"{'Did you mean' if near else 'There are'}: {', '.join(shown)}{more}{'?' if near else '.'}",
+    )
 
 
 def local_server(home: Home, price: Price | None = None) -> Server:

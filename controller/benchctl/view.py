@@ -36,6 +36,10 @@ class View(Protocol):
         """Show how the jobs under watch are now."""
         ...
 
+    def doing(self, job: str, text: str) -> None:
+        """What a job's server is at while it comes and goes; empty when it neither comes nor goes."""
+        ...
+
     def close(self) -> None:
         """Leave the terminal as it was."""
         ...
@@ -72,6 +76,9 @@ class PlainView:
                 self._last[one.job.job] = told
                 self.say(f"{one.job.job}: models: {told}")
 
+    def doing(self, job: str, text: str) -> None:
+        """See :class:`View`: the steps in between are in the job's log, and no lines of their own."""
+
     def close(self) -> None:
         """See :class:`View`."""
 
@@ -87,6 +94,8 @@ class LiveView:
         self._console = Console(file=stream, highlight=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._live.start()
+        self._doing: dict[str, str] = {}
+        self._watched: Sequence[Watched] = ()
 
     def say(self, text: str) -> None:
         """See :class:`View`."""
@@ -98,15 +107,28 @@ class LiveView:
 
     def show(self, jobs: Sequence[Watched]) -> None:
         """See :class:`View`."""
-        self._live.update(picture(jobs) if jobs else "", refresh=True)
+        self._watched = jobs
+        self._draw()
+
+    def doing(self, job: str, text: str) -> None:
+        """See :class:`View`."""
+        if text:
+            self._doing[job] = text
+        else:
+            self._doing.pop(job, None)
+        self._draw()
+
+    def _draw(self) -> None:
+        doing = dict(self._doing)
+        self._live.update(picture(self._watched, doing) if self._watched or doing else "", refresh=True)
 
     def close(self) -> None:
         """See :class:`View`."""
         self._live.stop()
 
 
-def picture(jobs: Sequence[Watched]) -> Group:
-    """The jobs as a table, and below it what is being downloaded."""
+def picture(jobs: Sequence[Watched], doing: Mapping[str, str] | None = None) -> Group:
+    """The jobs as a table, those whose servers come and go (``doing``) among them, and below it what is downloaded."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Group
     from rich.markup import escape
@@ -133,6 +155,8 @@ def picture(jobs: Sequence[Watched]) -> Group:
         for model, download in (progress.get("downloads") or {}).items():
             if download.get("status") not in ("ready", "waiting"):
                 fetches.add_row(escape(one.job.job), escape(model), escape(fetch_line(download)))
+    for job, text in (doing or {}).items():
+        table.add_row(escape(job), escape(text), "", "", "", "")
     return Group(table, fetches)
 
 

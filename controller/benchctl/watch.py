@@ -19,7 +19,7 @@ from benchctl import lake
 from benchctl.poller import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from llama_bench_core.state import Increment
@@ -36,6 +36,9 @@ DOUBT_SECONDS = 8.0
 
 UNREACHABLE_SECONDS = 900.0
 """How long a host may be out of reach before its job is given up; what it measures meanwhile stays on it."""
+
+LOST_SECONDS = 20.0
+"""How long between two questions to the vendor whether a host that is out of reach exists still."""
 
 MAX_RESTARTS = 1
 """How often a measurement that died without a word is started again."""
@@ -89,6 +92,7 @@ class Watched:
         doubted: whether the host was asked why there is no sign of life yet.
         out_of_reach_since: since when the host has not answered; nothing while it does.
         problem: why it does not.
+        ask_after: when to ask whether it exists still, seconds of the watcher's clock.
     """
 
     job: JobState
@@ -102,6 +106,7 @@ class Watched:
     doubted: bool = False
     out_of_reach_since: float | None = None
     problem: str = ""
+    ask_after: float = 0.0
 
     @property
     def target(self) -> Target:
@@ -133,7 +138,8 @@ class Watcher:
         restart: Callable[[JobState], JobState],
         diagnose: Callable[[JobState], Diagnosis],
         keep_progress: Callable[[JobState, Mapping[str, Any]], None],
-        wait: Callable[[float], bool],
+        lost: Callable[[JobState], str] = lambda _job: "",
+        patience_seconds: float = UNREACHABLE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin with nothing to watch.
@@ -144,10 +150,12 @@ class Watcher:
             restart: starts the measurement of a job again.
             diagnose: asks a host why its measurement died without a word.
             keep_progress: keeps the live progress for whoever asks.
-            wait: waits for so many seconds; true when the sweep was cancelled meanwhile.
+            lost: why a host that does not answer never will again; empty where it may.
+            patience_seconds: how long a host may be out of reach.
             clock: monotonic seconds.
         """
-        self._poller, self._view, self._clock, self._wait = poller, view, clock, wait
+        self._poller, self._view, self._clock = poller, view, clock
+        self._lost, self._patience_seconds = lost, patience_seconds
         self._restart, self._diagnose, self._keep_progress = restart, diagnose, keep_progress
         self._watched: dict[str, Watched] = {}
 
@@ -160,13 +168,6 @@ class Watcher:
         watched.offset_at_start = lake.journal_offset(folder) if just_started else -1
         watched.started = self._clock()
         self._watched[job.job] = watched
-
-    def watch(self) -> Iterator[Ended]:
-        """Watch until every measurement has ended; each end is yielded as it happens. Returns when cancelled."""
-        while self._watched:
-            yield from self.look()
-            if self._watched and self._wait(self._poller.interval_seconds):
-                return
 
     def look(self) -> list[Ended]:
         """Look once at everything that is still watched."""
@@ -247,10 +248,16 @@ class Watcher:
             watched.out_of_reach_since = now
             self._view.say(f"{watched.job.job}: out of reach, the measurement goes on by itself. {problem}")
         watched.problem = problem
-        if now - watched.out_of_reach_since < UNREACHABLE_SECONDS:
+        if now >= watched.ask_after:
+            watched.ask_after = now + LOST_SECONDS
+            lost = self._lost(watched.job)
+            if lost:
+                return Ended(watched.job, "failed", f"the server is gone: {lost}", reached=False)
+        away = now - watched.out_of_reach_since
+        if away < self._patience_seconds:
             return None
-        minutes = UNREACHABLE_SECONDS / 60
-        return Ended(watched.job, "failed", f"out of reach for {minutes:.0f} minutes: {problem}", reached=False)
+        told = f"{away / 60:.0f} minutes" if away >= 120 else f"{away:.0f} s"
+        return Ended(watched.job, "failed", f"out of reach for {told}: {problem}", reached=False)
 
     @property
     def watched(self) -> Sequence[Watched]:

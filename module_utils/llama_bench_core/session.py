@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from . import command, gguf, host, leftovers, placement, policy, programs, state, supply, synthetic, web
 from .measure import Bench, Place, Stopped, conclude, run_batch, settle
 from .noise import NoiseMonitor, process_tree
+from .paced import PacedLauncher
 from .runner import Runner
 from .suite import Suite, model_from_dict
 from .values import TASKS, CoreError, Model, Outcome, SettingsError, Verdict
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from .supply import Supplier
 
     Placed = Callable[[Bench, Model, str, gguf.Header, HostFacts, str, Run], "Place | Verdict"]
+
+ATTACHED_SECONDS = 1.0
+"""How often one that has attached itself looks whether the measurement that runs has ended; a look costs 20 us."""
 
 STOP_SECONDS = 10.0
 """How long :func:`stop` waits for a measurement to end before it is killed; killing llama-bench takes an instant."""
@@ -187,8 +191,11 @@ def measure(params: Mapping[str, Any], *, check: bool, stop: threading.Event) ->
             raise state.StateError(
                 f"The folder {folder} can't be made: {error.strerror}.", f"Give another as {option}."
             ) from error
+    attached = bool(params.get("attach")) and _attend(request.state_dir / state.LOCK, stop)
     history = state.read_history(request.state_dir)
-    if not _open_scenarios(request, history) and history.ended:
+    if history.ended and (not _open_scenarios(request, history) or (attached and history.ended["status"] == "stopped")):
+        return {"changed": False, **_summary(request, history)}
+    if stop.is_set():
         return {"changed": False, **_summary(request, history)}
     launcher = Runner(state_file=str(request.state_dir / state.CHILD))
     holder = {"sweep": request.sweep}
@@ -201,6 +208,14 @@ def measure(params: Mapping[str, Any], *, check: bool, stop: threading.Event) ->
         finally:
             journal.close()
         return {"changed": True, **_summary(request, journal.history)}
+
+
+def _attend(lock: Path, stop: threading.Event) -> bool:
+    """Wait until whoever measures on this folder has ended; returns whether somebody did."""
+    attached = False
+    while state.is_locked(lock) and not stop.wait(ATTACHED_SECONDS):
+        attached = True
+    return attached
 
 
 def stop(state_dir: str, *, check: bool) -> dict[str, Any]:
@@ -348,11 +363,14 @@ class Session:
                 "build_number": binary.build_number,
                 "build_commit": binary.build_commit,
                 "help_sha256": binary.help_sha256,
+                **({"replayed": binary.pace} if binary.pace else {}),
             },
             host=self.facts.to_dict(),
             threads=threads,
             pinning=cpu_mask,
         )
+        if binary.pace:
+            self.tools.launcher = PacedLauncher(self.tools.launcher, binary.pace)
         bench = Bench(
             binary=binary,
             start=self._start,

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from lab.images import host_image
-from lab.podman import HERE, podman
+from benchctl.lab.images import host_image
+from lab.podman import SETTINGS, podman
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ def extract(image: str, cache: Path) -> list[str]:
         "print(image.cached(Path(sys.argv[1]), sys.argv[2]))"
     )
     settings = {
-        "CONTAINERS_CONF": str(HERE / "containers.conf"),
+        "CONTAINERS_CONF": str(SETTINGS),
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
     done = subprocess.run(

@@ -33,21 +33,31 @@ class Backing:
         self._folder = Path(tempfile.mkdtemp(prefix="emulation-"))
         self._names: dict[str, str] = {}
 
-    def start(self, identifier: str, boot: Boot, image: str) -> str:
-        """Start what is behind the server ``identifier``; returns its address when its sshd answers."""
+    def reserve(self) -> str:
+        """An address for a server that comes later, for clouds whose addresses are things of their own."""
         with self._lock:
+            # around again after 240: by then the first ones are long gone
             self._count += 1
-            number = self._count + 10
+            number = (self._count - 1) % 240 + 11
+            if not self._containers:
+                return f"127.9.{number // 250}.{number % 250 + 1}"
+            self._connect()
+        return f"{self._prefix}.{number}"
+
+    def start(self, identifier: str, boot: Boot, image: str, address: str = "") -> str:
+        """Start what is behind the server ``identifier``; returns its address when its sshd answers.
+
+        ``address`` is one that was reserved; by default it gets one.
+        """
+        address = address or self.reserve()
         if not self._containers:
-            return f"127.9.{number // 250}.{number % 250 + 1}"
-        from lab.hosts import _hex, _wait_for_sshd
-        from lab.images import host_image
+            return address
+        from benchctl.lab.containers import READY_SECONDS, hardware_address, wait_for_ssh
+        from benchctl.lab.images import host_image
         from lab.podman import LABEL, podman
 
         here = Path(__file__).resolve().parent
-        with self._lock:
-            self._connect()
-        address, name = f"{self._prefix}.{number}", f"{self._network}-{number}"
+        name = f"{self._network}-{address.rpartition('.')[2]}"
         folder = self._folder / name
         folder.mkdir()
         (folder / "boot.json").write_text(json.dumps(boot.document()))
@@ -55,12 +65,12 @@ class Backing:
         self._names[identifier] = name
         podman(
             *("run", "-d", "--name", name, "--hostname", name, "--label", f"{LABEL}={self._owner}"),
-            *("--network", self._network, "--ip", address, "--mac-address", f"02:77:{_hex(address)}"),
+            *("--network", self._network, "--ip", address, "--mac-address", hardware_address(address)),
             *("-v", f"{folder}:/emulation:ro"),
             host_image(self._cache, SUITES[image]),
             *("python3", "/emulation/first_boot.py", "/emulation/boot.json"),
         )
-        _wait_for_sshd(name, address)
+        wait_for_ssh(address, 22, READY_SECONDS)
         return address
 
     def remove(self, identifier: str) -> None:
@@ -89,8 +99,10 @@ class Backing:
 
     def _connect(self) -> None:
         if not self._network:
-            from lab.hosts import _network
+            from benchctl.lab.containers import make_network
+            from lab.hosts import SUBNETS
             from lab.podman import LABEL, remove_stale
 
             remove_stale()
-            self._network, self._prefix = _network(f"{LABEL}-emulation-{self._owner}")
+            made = make_network(f"{LABEL}-emulation-{self._owner}", {LABEL: self._owner}, SUBNETS)
+            self._network, self._prefix = made.name, made.subnet.rpartition(".")[0]

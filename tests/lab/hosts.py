@@ -5,21 +5,23 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import socket
 import subprocess
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.images import SUITES, host_image
+from benchctl.lab import containers
+from benchctl.lab.images import host_image
 from lab.podman import LABEL, owner, podman, remove_stale
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-READY_SECONDS = 30.0
+SUITES = {"3.9": "bullseye", "3.11": "bookworm", "3.13": "trixie"}
+"""Debian's release by the version of its ``/usr/bin/python3``: the lowest and highest of targets, and one."""
+
+SUBNETS = tuple(f"10.77.{third}.0/24" for third in range(77, 97))
 
 
 @dataclass(frozen=True)
@@ -60,17 +62,20 @@ class Lab:
         public = key.with_name(key.name + ".pub").read_text()
         with self._known_hosts.open("a") as file:
             file.write(f"{address} {public}")
-        image = host_image(self._cache, SUITES[python])
         self._containers.append(name)
-        podman(
-            *("run", "-d", "--name", name, "--hostname", name, "--label", f"{LABEL}={owner()}"),
-            # One address, one hardware address: the neighbour table of the host never holds a stale one.
-            *("--network", self._network, "--ip", address, "--mac-address", f"02:77:{_hex(address)}"),
-            *("-v", f"{key}:/etc/ssh/ssh_host_ed25519_key:ro"),
-            *("-v", f"{self._key}.pub:/root/.ssh/authorized_keys:ro"),
-            image,
+        containers.start(
+            containers.Wanted(
+                name=name,
+                network=self._network,
+                image=host_image(self._cache, SUITES[python]),
+                host_key=key.read_text(),
+                authorized_keys=self._key.with_name("key.pub").read_text(),
+                labels={LABEL: owner()},
+                address=address,
+            ),
+            keys=self.folder,
         )
-        _wait_for_sshd(name, address)
+        containers.wait_for_ssh(address)
         return Host(name, address, python)
 
     def inventory(self, hosts: list[Host]) -> Path:
@@ -109,50 +114,15 @@ def lab(cache: Path) -> Iterator[Lab]:
     remove_stale()
     # Sockets lie in it, and their paths may have 107 characters: pytest's own folders are too deep.
     folder = Path(tempfile.mkdtemp(prefix="bl-"))
-    network = ""
+    network: containers.Network | None = None
     made: Lab | None = None
     try:
-        network, prefix = _network(f"{LABEL}-{owner()}")
-        made = Lab(cache, folder, network, prefix)
+        network = containers.make_network(f"{LABEL}-{owner()}", {LABEL: owner()}, SUBNETS)
+        made = Lab(cache, folder, network.name, network.subnet.rpartition(".")[0])
         yield made
     finally:
         if made is not None:
             made.close()
         if network:
-            podman("network", "rm", "-f", network, check=False)
+            podman("network", "rm", "-f", network.name, check=False)
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _network(name: str) -> tuple[str, str]:
-    """Create a network on the first of some subnets that is free; returns its name and the subnet's prefix."""
-    trouble = ""
-    for third in range(77, 97):
-        prefix = f"10.77.{third}"
-        try:
-            podman(
-                *("network", "create", "--disable-dns", "--label", f"{LABEL}={owner()}"),
-                *("--subnet", f"{prefix}.0/24", "--gateway", f"{prefix}.1", name),
-            )
-        except RuntimeError as error:
-            trouble = str(error)
-            continue
-        return name, prefix
-    raise RuntimeError(f"no subnet is free for the lab: {trouble}")
-
-
-def _wait_for_sshd(name: str, address: str) -> None:
-    deadline = time.monotonic() + READY_SECONDS
-    while True:
-        try:
-            with socket.create_connection((address, 22), timeout=2) as connection:
-                if connection.recv(4) == b"SSH-":
-                    return
-        except OSError:
-            pass
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"{name} does not answer SSH: {podman('logs', name, check=False)}")
-        time.sleep(0.1)
-
-
-def _hex(address: str) -> str:
-    return ":".join(f"{int(part):02x}" for part in address.split("."))

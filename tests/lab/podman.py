@@ -1,30 +1,16 @@
-"""Podman as the lab uses it: one configuration, and labels by which everything is found and removed again."""
+"""The containers and networks of the tests: labels by which what a killed run left is found and removed."""
 
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
+from benchctl.lab.podman import SETTINGS, podman
+
 LABEL = "benchctl-lab"
-"""On every container and network of the lab; its value names the process that owns it."""
+"""On every container and network of the tests; its value names the process that owns it."""
 
-
-def podman(*arguments: str | Path, check: bool = True) -> str:
-    """Run podman with the lab's configuration; returns what it printed."""
-    environment = {**os.environ, "CONTAINERS_CONF": str(HERE / "containers.conf")}
-    done = subprocess.run(
-        ["podman", *map(str, arguments)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
-    if check and done.returncode != 0:
-        raise RuntimeError(f"podman {' '.join(map(str, arguments))}: {done.stderr.strip()}")
-    return done.stdout.strip()
+__all__ = ["LABEL", "SETTINGS", "owner", "podman", "remove_stale"]
 
 
 def owner() -> str:

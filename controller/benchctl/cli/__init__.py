@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "sweep": ("benchctl.cli.sweep", "sweep", "Plan, measure, collect, ingest: the main job."),
     "plan": ("benchctl.cli.sweep", "plan", "What a sweep would do and cost, and what it leaves out and why."),
     "status": ("benchctl.cli.status", "status", "Sweeps and their jobs, and what runs now."),
+    "reap": ("benchctl.cli.reap", "reap", "Destroy what should not be alive, by asking the clouds."),
     "show": ("benchctl.cli.answers", "show", "Everything measured on one server."),
     "top": ("benchctl.cli.answers", "top", "The fastest or cheapest servers for one model and scenario."),
     "compare": ("benchctl.cli.compare", "compare", "Servers side by side: is the difference more than noise?"),
@@ -37,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "models": ("benchctl.cli.models", "models", "The models that can be measured; synthetic weights."),
     "replay": ("benchctl.cli.replay", "replay", "The policy over recorded runs: hours, money, rows kept and lost."),
     "doctor": ("benchctl.cli.doctor", "doctor", "What this machine has and lacks, and how to mend it."),
+    "inventory": ("benchctl.cli.inventory", "inventory", "Rented servers that are alive, as an inventory for Ansible."),
     "playbook": ("benchctl.cli.playbook", "playbook", "Run a carried playbook with ansible-playbook."),
 }
 

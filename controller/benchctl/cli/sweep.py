@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from benchctl.home import Home
     from benchctl.ledger import Ledger
     from benchctl.pipeline import Report
-    from benchctl.plan import Plan, Server
+    from benchctl.plan import JobPlan, Place, Plan, Server, Speeds
     from benchctl.request import SweepRequest
 
     Command = TypeVar("Command", bound=Callable[..., Any])
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells give it: 128 and the signal's number."""
 
-WITH_RESUME = ("resume", "yes", "as_json", "query")
+WITH_RESUME = ("resume", "detach", "yes", "as_json", "query")
 """Options that go together with ``--resume``; the others are what the sweep was begun with."""
 
 
@@ -42,7 +44,8 @@ def request_options(command: Command) -> Command:
     options = [
         click.option(
             "--vendors", metavar="LIST", default="local", show_default=True,
-            help="Where: local (this machine) or ssh (servers of one's own).",
+            help="Where: local (this machine), ssh (servers of one's own), clouds (aws, gcp, azure, hetzner, upcloud), "
+            "or lab (containers here, a rehearsal).",
         ),
         click.option("--inventory", type=click.Path(), help="Ansible inventory with the servers of --vendors ssh."),
         click.option("--servers", metavar="GLOB,..", help="Only servers whose name matches one of these patterns."),
@@ -67,7 +70,71 @@ def request_options(command: Command) -> Command:
             help="GPUs where there are some, the CPU alone, or a GPU without fail.",
         ),
         click.option("--price", metavar="PRICE", help="What a server costs, as 0.046USD/h."),
-        click.option("--budget", metavar="MONEY", help="The most that the sweep may cost, as 5USD; needs a price."),
+        click.option(
+            "--budget", metavar="MONEY", help="The most that the sweep may cost, as 5USD; needs prices. 0 only plans."
+        ),
+        click.option("--regions", metavar="GLOB,..", help="Only regions or zones that match one of these patterns."),
+        click.option("--spot", is_flag=True, help="Rent on the spot market, where there is one."),
+        click.option(
+            "--image", type=click.Choice(["ubuntu-24.04", "debian-12"]), default="ubuntu-24.04", show_default=True,
+            help="What rented servers boot.",
+        ),
+        click.option(
+            "--disk-gb", type=click.IntRange(10, 16000), metavar="GB",
+            help="Boot disk of rented servers.  [default: what the models need, at least 75]",
+        ),
+        click.option(
+            "--replicas", type=click.IntRange(1, 20), default=1, show_default=True, help="Instances of each type."
+        ),
+        click.option("--missing", is_flag=True, help="Only types without a row for any of the suite's scenarios."),
+        click.option("--failed", is_flag=True, help="Only types whose newest job failed."),
+        click.option("--older-than", metavar="AGE", help="Only types measured last so long ago, as 90d."),
+        click.option(
+            "--max-hours", type=click.FloatRange(0.25, 168), default=6.0, show_default=True,
+            help="How long a rented server may exist at most.",
+        ),
+        click.option(
+            "--recorded", metavar="PATH",
+            help="Of the lab: its servers play the recorded runs of this archive or folder instead of measuring.",
+        ),
+        click.option(
+            "--time-scale", type=click.FloatRange(min=0.01), default=1.0, show_default=True,
+            help="Of the lab: so many recorded seconds pass in one.",
+        ),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def renting_options(command: Command) -> Command:
+    """The options that say how servers are rented; a plan does not depend on them."""
+    options = [
+        click.option(
+            "--concurrency", type=click.IntRange(1, 1000), default=8, show_default=True,
+            help="Rented servers that exist at once, in all.",
+        ),
+        click.option(
+            "--per-vendor", type=click.IntRange(1, 1000), metavar="N",
+            help="Rented servers of one vendor that exist at once.  [default: half of --concurrency]",
+        ),
+        click.option(
+            "--ingress", metavar="CIDR",
+            help="From where servers let SSH in.  [default: this machine's own address, asked for over HTTPS]",
+        ),
+        click.option(
+            "--backend", envvar="PULUMI_BACKEND_URL", metavar="URL",
+            help="Where Pulumi keeps its state.  [env: PULUMI_BACKEND_URL; default: files in the state directory]",
+        ),
+        click.option(
+            "--hook", envvar="BENCHCTL_HOOK", metavar="COMMAND|URL",
+            help="Told of the end, of 80 % of the budget, and of a leak.  [env: BENCHCTL_HOOK]",
+        ),
+        click.option(
+            "--patience", type=click.FloatRange(min=1), default=900.0, show_default=True, metavar="SECONDS",
+            help="How long a server may be out of reach before its job is given up.",
+        ),
+        click.option("--detach", is_flag=True, help="Leave the sweep running by itself; 'status --follow' watches it."),
     ]  # fmt: skip
     for option in reversed(options):
         command = option(command)
@@ -76,6 +143,7 @@ def request_options(command: Command) -> Command:
 
 @click.command()
 @request_options
+@renting_options
 @click.option("--poll-seconds", type=click.FloatRange(min=0.1), help="How often to look.  [default: local 1, ssh 15]")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--yes", is_flag=True, help="Don't ask. Without it what costs money, or runs on servers, is asked for.")
@@ -88,6 +156,7 @@ def sweep(
     dry_run: bool,
     yes: bool,
     resume: str | None,
+    detach: bool,
     as_json: bool,
     query: str | None,
     **asked: Any,
@@ -97,21 +166,36 @@ def sweep(
     Shows the plan, measures, and ends with a table of what was measured; rows go into the database, raw files into the
     lake. Ctrl-C stops cleanly and keeps what is measured, and --resume goes on.
 
+    Servers of clouds are rented, measured, and destroyed; a sweep begins and ends with a look at what the clouds list
+    of ours. Should this process be killed, 'benchctl reap' destroys what it left, and --resume goes on.
+
     Exit status: 0 all went well, 1 an error, 2 wrong usage, 3 some jobs failed, 130 interrupted.
     """
     from benchctl import ledger
+    from benchctl.plan import parse_budget
 
     home: Home = ctx.obj
     output = Output(as_json, query=query)
     if resume is not None:
         _refuse_options(ctx)
         name = ledger.find_sweep(home, resume)
-        _resume(ctx, home, name, output)
+        if detach:
+            _detach(ctx, home, name)
+        else:
+            _resume(ctx, home, name, output)
         return
     request = request_from(asked)
+    paid = not (request.budget and not parse_budget(request.budget)[0])
+    if request.clouds and paid and not dry_run:
+        from benchctl.clouds.ready import require_ready
+
+        require_ready(home, request.clouds, os.environ)
     planned = plan_of(request, home)
     show_plan(planned, output, dry_run)
     if dry_run:
+        return
+    if not paid:
+        click.echo("Nothing is begun with a budget of 0.", err=True)
         return
     if not planned.running:
         raise UsageError("There is nothing to measure: every server is left out.", "The plan says why.")
@@ -124,7 +208,10 @@ def sweep(
         binary = _llama_bench(home, request)
         request = replace(request, llama_bench=str(binary))
         book = ledger.Ledger.create(home, engine, request, _jobs_of(planned), sweep=name)
-        _run(ctx, book, engine, binary, output)
+        if not detach:
+            _run(ctx, book, engine, binary, output)
+    if detach:  # after the locks of this process are free
+        _detach(ctx, home, name)
 
 
 @click.command()
@@ -136,8 +223,11 @@ def plan(home: Home, /, as_json: bool, as_csv: bool, query: str | None, **asked:
 
     "At most" is the sum of all time limits. "Expected" uses speeds measured earlier on the same server; without them it
     is a rough guess from cores and model size.
+
+    For clouds it needs a catalogue ('benchctl catalog pull') and no login. A rented server's lifetime is the time after
+    which it is ended whatever happens; "committed" is what that long costs, and what a budget reckons with.
     """
-    show_plan(plan_of(request_from({**asked, "poll_seconds": None}), home), Output(as_json, as_csv, query), alone=True)
+    show_plan(plan_of(request_from(asked), home), Output(as_json, as_csv, query), alone=True)
 
 
 def request_from(asked: Mapping[str, Any]) -> SweepRequest:
@@ -153,6 +243,7 @@ def request_from(asked: Mapping[str, Any]) -> SweepRequest:
     from benchctl.suites import load_suite
 
     vendors = _vendors(asked["vendors"])
+    _require_clouds(asked, vendors)
     if asked["inventory"] and SSH not in vendors:
         raise UsageError("--inventory belongs to --vendors ssh.", "Give --vendors ssh, or leave out --inventory.")
     if asked["price"]:
@@ -173,8 +264,9 @@ def request_from(asked: Mapping[str, Any]) -> SweepRequest:
         suite=replace(suite, model_names=tuple(model.name for model in models)),
         models=models,
         inventory=os.path.abspath(asked["inventory"]) if asked["inventory"] else "",  # noqa: PTH100 - may not exist
-        servers=tuple(one.strip() for one in (asked["servers"] or "").split(",") if one.strip()),
-        weights=asked["weights"],
+        servers=_list(asked["servers"]),
+        # what is played reads no weights; files without a body stand in for them
+        weights="synthetic" if asked["recorded"] else asked["weights"],
         llama_bench=asked["llama_bench"] or "",
         mirror=asked["mirror"] or "",
         connections=asked["connections"],
@@ -182,8 +274,75 @@ def request_from(asked: Mapping[str, Any]) -> SweepRequest:
         device=asked["device"],
         price=asked["price"] or "",
         budget=asked["budget"] or "",
-        poll_seconds=asked["poll_seconds"] or 0.0,
+        poll_seconds=asked.get("poll_seconds") or 0.0,
+        regions=_list(asked["regions"]),
+        spot=asked["spot"],
+        image=asked["image"],
+        disk_gb=asked["disk_gb"] or 0,
+        replicas=asked["replicas"],
+        only=",".join(one for one in ("missing", "failed") if asked[one]),
+        older_than=_older_than(asked["older_than"], datetime.now(UTC)) if asked["older_than"] else "",
+        max_hours=asked["max_hours"],
+        recorded=str(Path(asked["recorded"]).absolute()) if asked["recorded"] else "",
+        time_scale=asked["time_scale"],
+        **_renting(asked),
     )
+
+
+def _renting(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What the options of :func:`renting_options` ask for; nothing for a plan, which has none of them."""
+    if "concurrency" not in asked:
+        return {}
+    from benchctl.clouds.ingress import parse_ingress
+
+    return {
+        "concurrency": asked["concurrency"],
+        "per_vendor": asked["per_vendor"] or max(1, (asked["concurrency"] + 1) // 2),
+        "ingress": parse_ingress(asked["ingress"]) if asked["ingress"] else "",
+        "backend": asked["backend"] or "",
+        "hook": asked["hook"] or "",
+        "patience_seconds": asked["patience"],
+    }
+
+
+def _list(text: str | None) -> tuple[str, ...]:
+    return tuple(one.strip() for one in (text or "").split(",") if one.strip())
+
+
+def _require_clouds(asked: Mapping[str, Any], vendors: Sequence[str]) -> None:
+    """Refuse options that say nothing of servers which are there already, and those that a cloud has no use for.
+
+    Raises:
+        UsageError: there is one.
+    """
+    from benchctl.request import CLOUDS, LAB
+
+    if asked["recorded"] and tuple(vendors) != (LAB,):
+        raise UsageError("--recorded is for the lab alone: nothing else plays.", "Give --vendors lab, or leave it out.")
+    rented = any(one in CLOUDS for one in vendors)
+    for name in ("regions", "spot", "disk_gb", "missing", "failed", "older_than"):
+        if asked[name] and not rented:
+            raise UsageError(
+                f"--{name.replace('_', '-')} belongs to vendors whose servers are rented.",
+                f"Name one of {', '.join(CLOUDS)} with --vendors, or leave it out.",
+            )
+    if asked["price"] and rented:
+        raise UsageError("--price is for servers of one's own; clouds' prices are the catalogue's.", "Leave it out.")
+
+
+_AGES = {"h": 1 / 24, "d": 1.0, "w": 7.0}
+
+
+def _older_than(text: str, now: datetime) -> str:
+    """The time that was so long ago, ISO in UTC: ``90d``, ``12h`` or ``2w``.
+
+    Raises:
+        UsageError: it is no such time.
+    """
+    found = re.fullmatch(r"(\d{1,5}(?:\.\d+)?)([hdw])", text.strip().lower())
+    if found is None:
+        raise UsageError(f"'{text}' is no age.", "Give a number of hours, days or weeks, as 12h, 90d or 4w.")
+    return (now - timedelta(days=float(found[1]) * _AGES[found[2]])).isoformat(timespec="seconds")
 
 
 def plan_of(request: SweepRequest, home: Home) -> Plan:
@@ -191,14 +350,19 @@ def plan_of(request: SweepRequest, home: Home) -> Plan:
     from benchctl.plan import make_plan, parse_budget
     from benchctl.servers import find_servers
 
-    servers = find_servers(request, home)
+    found = find_servers(request, home)
+    budget = parse_budget(request.budget) if request.budget else None
     return make_plan(
         request.suite,
         request.models,
-        servers,
+        found.servers,
         weights=request.weights,
-        known=_known_speeds(home, servers),
-        budget=parse_budget(request.budget) if request.budget else None,
+        known=_known_speeds(home, found.servers),
+        # with a budget of nothing the plan is all that there is: it says what everything would cost
+        budget=budget if budget and budget[0] else None,
+        max_hours=request.max_hours,
+        disk_gb=request.disk_gb,
+        notes=found.notes,
     )
 
 
@@ -209,6 +373,14 @@ def show_plan(planned: Plan, output: Output, alone: bool) -> None:
     if output.for_machines and not alone:
         return
     rows = plan_rows(planned)
+    notes = [*_totals(planned), *planned.notes]
+    if any(job.server.rented for job in planned.jobs):
+        from benchctl.cli import rented_plan
+
+        notes = rented_plan.notes(planned)
+        if not output.for_machines:
+            rented_plan.show(planned, notes, alone)
+            return
     columns = [
         Column("server", "server"),
         Column("model", "model"),
@@ -222,7 +394,7 @@ def show_plan(planned: Plan, output: Output, alone: bool) -> None:
         columns.insert(-1, Column("expected_cost", "expected cost", "right", _cost("expected_cost")))
         columns.insert(-1, Column("limit_cost", "cost at most", "right", _cost("limit_cost")))
     title = f"Suite {planned.suite.name}, {planned.weights} weights" if alone else f"Plan: suite {planned.suite.name}"
-    emit(rows, columns, output, title=title, notes=[*_totals(planned), *planned.notes])
+    emit(rows, columns, output, title=title, notes=notes)
     if not alone:
         click.echo()
 
@@ -232,15 +404,15 @@ def plan_rows(planned: Plan) -> list[dict[str, Any]]:
     rows = []
     for job in planned.jobs:
         price = job.server.price
+        own = {"job": job.job, "vendor": job.server.vendor, "server": job.server.name}
+        rented = _rented_keys(job)
         for one in job.models:
             left_out = job.left_out or one.left_out
             expected = None if left_out else one.expected_seconds
             limit = 0.0 if left_out else one.limit_seconds
             rows.append(
                 {
-                    "job": job.job,
-                    "vendor": job.server.vendor,
-                    "server": job.server.name,
+                    **own,
                     "model": one.model.name,
                     "scenarios": one.scenarios,
                     "scenarios_expected_too_slow": one.expected_skips,
@@ -251,9 +423,41 @@ def plan_rows(planned: Plan) -> list[dict[str, Any]]:
                     "limit_cost": price.cost(limit) if price else None,
                     "currency": price.currency if price else None,
                     "left_out": left_out,
+                    **rented,
                 }
             )
+        if not job.models:
+            rows.append({**dict.fromkeys(_MODEL_KEYS), **own, "left_out": job.left_out, **rented})
     return rows
+
+
+_MODEL_KEYS = (
+    "job", "vendor", "server", "model", "scenarios", "scenarios_expected_too_slow", "fetch_bytes", "expected_seconds",
+    "limit_seconds", "expected_cost", "limit_cost", "currency",
+)  # fmt: skip
+
+
+def _rented_keys(job: JobPlan) -> dict[str, Any]:
+    """What a row says of its whole job, where its server is rented."""
+    from benchctl.rented_plan import committed_cost, expected_cost
+
+    if not job.server.rented:
+        return {}
+    place = job.server.places[0] if job.server.places else None
+    return {
+        "replica": job.server.replica,
+        "allocation": job.server.allocation,
+        "architecture": job.server.architecture,
+        "gpus": job.server.gpus,
+        "places": len(job.server.places),
+        "region": place.region if place else None,
+        "price_per_hour": job.server.price.per_hour if job.server.price else None,
+        "session_seconds": job.session_seconds,
+        "lifetime_seconds": job.lifetime_seconds,
+        "disk_gb": job.disk_gb,
+        "job_expected_cost": expected_cost(job),
+        "job_committed_cost": committed_cost(job),
+    }
 
 
 def _cost(key: str) -> Callable[[Mapping[str, Any]], str]:
@@ -279,20 +483,19 @@ def _totals(planned: Plan) -> list[str]:
 
 
 def _vendors(text: str) -> tuple[str, ...]:
-    from benchctl.request import CLOUDS, LOCAL, VENDORS
+    from benchctl.clouds.cloud import VENDOR_IDS
+    from benchctl.request import LOCAL, VENDORS
 
-    names = tuple(dict.fromkeys(one.strip().lower() for one in text.split(",") if one.strip()))
+    nicknames = {theirs: ours for ours, theirs in VENDOR_IDS.items()} | {"google": "gcp", "amazon": "aws"}
+    given = (one.strip().lower() for one in text.split(",") if one.strip())
+    names = tuple(dict.fromkeys(nicknames.get(one, one) for one in given))
     if not names:
         raise UsageError("--vendors names no vendor.", f"Known: {', '.join(VENDORS)}.")
     for name in names:
-        if name in (*CLOUDS, "hcloud"):
-            raise UsageError(
-                f"The vendor {name} is not in this version of benchctl.", f"There are: {', '.join(VENDORS)}."
-            )
         if name not in VENDORS:
             import difflib
 
-            near = difflib.get_close_matches(name, (*VENDORS, *CLOUDS), n=1)
+            near = difflib.get_close_matches(name, VENDORS, n=1)
             mend = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(VENDORS)}."
             raise UsageError(f"There is no vendor '{name}'.", mend)
     if LOCAL in names and len(names) > 1:
@@ -303,25 +506,17 @@ def _vendors(text: str) -> tuple[str, ...]:
     return names
 
 
-def _known_speeds(home: Home, servers: Sequence[Server]) -> dict[str, dict[tuple[str, str, int], float]]:
+def _known_speeds(home: Home, servers: Sequence[Server]) -> Mapping[tuple[str, str], Speeds]:
     """What was measured on these servers before; nothing where there is no database yet."""
-    from benchctl.db import queries
     from benchctl.db.engine import open_database, reading
+    from benchctl.db.selection import known_speeds
 
     engine = open_database(home.database_url, create=False)
-    known: dict[str, dict[tuple[str, str, int], float]] = {}
     try:
         with reading(engine) as session:
-            for server in servers:
-                question = queries.Question(vendor=server.vendor, server=server.name, weights="all")
-                known[server.name] = {
-                    (row["model"], row["task"], row["tokens"]): row["tokens_per_second"]
-                    for row in queries.measurements(session, question).rows
-                    if row["tokens_per_second"]
-                }
+            return known_speeds(session, {server.key for server in servers if not server.left_out})
     finally:
         engine.dispose()
-    return known
 
 
 def _confirm(request: SweepRequest, yes: bool) -> None:
@@ -346,9 +541,20 @@ def _refuse_options(ctx: click.Context) -> None:
             )
 
 
-def _resume(ctx: click.Context, home: Home, name: str, output: Output) -> None:
-    from pathlib import Path
+def _detach(ctx: click.Context, home: Home, name: str) -> None:
+    """Leave a sweep to a process of its own."""
+    from benchctl import detach, pipeline
 
+    pipeline.resumable(home, name)
+    log = detach.detach(home, name)
+    click.echo(f"Sweep {name} runs by itself.", err=True)
+    click.echo(f"Watch it:  benchctl status {name} --follow", err=True)
+    click.echo(f"It says:   {log}", err=True)
+    click.echo(name)
+    ctx.exit(0)
+
+
+def _resume(ctx: click.Context, home: Home, name: str, output: Output) -> None:
     from benchctl import ledger, pipeline
 
     pipeline.resumable(home, name)
@@ -377,6 +583,10 @@ def _llama_bench(home: Home, request: SweepRequest) -> Any:
     from benchctl.llama_bench_binary import resolve
     from benchctl.request import LOCAL
 
+    if request.recorded:
+        from benchctl.lab import recordings
+
+        return recordings.program(home.cache)
     found = resolve(
         home,
         request.llama_bench or None,
@@ -395,13 +605,33 @@ def _jobs_of(planned: Plan) -> list[Any]:
             job=one.job,
             vendor=one.server.vendor,
             server=one.server.name,
+            server_id=one.server.server_id,
             host=one.server.host,
             price_per_hour=one.server.price.per_hour if one.server.price else None,
             currency=one.server.price.currency if one.server.price else None,
             session_seconds=one.session_seconds,
+            replica=one.server.replica,
+            architecture=one.server.architecture,
+            gpus=one.server.gpus,
+            vcpus=one.server.vcpus,
+            memory_gib=one.server.machine.memory_bytes / 1024**3 if one.server.machine else 0.0,
+            disk_gb=one.disk_gb,
+            allocation=one.server.allocation,
+            places=tuple(map(_place, one.server.places)),
+            lifetime_seconds=one.lifetime_seconds,
         )
         for one in planned.running
     ]
+
+
+def _place(place: Place) -> dict[str, Any]:
+    return {
+        "region": place.region,
+        "zone": place.zone,
+        "price_per_hour": place.price.per_hour if place.price else None,
+        "currency": place.price.currency if place.price else None,
+        "budget_per_hour": place.budget_per_hour,
+    }
 
 
 def _run(ctx: click.Context, book: Ledger, engine: Engine, binary: Any, output: Output) -> None:

@@ -14,3 +14,9 @@
 
 Importing this package imports none of them.
 """
+
+import os
+
+# gRPC, on which Pulumi's SDK stands, meddles with forks where it is not told otherwise: it closes the poller's file in
+# the child, whose program (Ansible's runner forks for each run) then dies of it. A child of ours only starts a program.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")

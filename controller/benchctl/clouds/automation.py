@@ -7,8 +7,12 @@ included; and ``Stack.up`` starts the engine five times where two do.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import tempfile
+import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +43,11 @@ def fitting(engine: PulumiEngine) -> str:
     if engine.version[0] != wanted[0] or engine.version < wanted:
         return f"Pulumi's Python SDK wants an engine of version {_MINIMUM_VERSION} or newer, but {engine.describe()}."
     return ""
+
+
+# A program whose engine was killed ends in errors of gRPC, which without a handler are printed over the live view; what
+# went wrong is in our own error and in the job's log.
+logging.getLogger("grpc").addHandler(logging.NullHandler())
 
 
 class Command(automation.PulumiCommand):
@@ -136,3 +145,31 @@ class Workspace(automation.LocalWorkspace):
             draft.write_text(f"name: {PROJECT}\nruntime: python\n")
             draft.replace(settings)
         super().__init__(work_dir=str(folder), pulumi_command=command, program=program)
+
+
+def end_program(loops: list[asyncio.AbstractEventLoop], patience_seconds: float = 5.0) -> None:
+    """End what a program left when the engine refused: the SDK leaves its event loop with tasks and threads that wait.
+
+    Without it every refused stack keeps a dozen threads, and Python complains on stderr when it collects them.
+
+    Args:
+        loops: in which the program ran; closed afterwards.
+        patience_seconds: how long the SDK's own end of the program is waited for.
+    """
+    until = time.monotonic() + patience_seconds
+    for loop in loops:
+        while not loop.is_closed() and time.monotonic() < until:
+            if loop.is_running():
+                time.sleep(0.02)
+                continue
+            # the SDK's thread may still be at it for a moment, which is a RuntimeError here
+            with suppress(RuntimeError):
+                tasks = asyncio.all_tasks(loop)
+                for task in tasks:
+                    task.cancel()
+                loop.run_until_complete(_ended(tasks))
+                loop.close()
+
+
+async def _ended(tasks: set[asyncio.Task[Any]]) -> None:
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -26,9 +26,9 @@ _SDK_LOG = re.compile(
 )
 _SEVERAL = re.compile(r"^\s*\d+ errors? occurred:\s*", re.DOTALL)
 _NO_PLUGIN = re.compile(
-    r"no resource plugin 'pulumi-resource-([\w-]+)' found in the workspace(?: at version v?([\w.+-]+))?"
+    r"(?:resource plugin 'pulumi-resource-|could not find latest version for provider )([\w-]+)'?"
+    r"(?: found in the workspace)?(?: at version v?([\w.+-]+))?"
 )
-_NO_DOWNLOAD = re.compile(r"failed to (?:install|download|load) plugin \[?(?:resource )?([\w-]+?)[- ]v?(\d[\d.]+)")
 _MARK_UP = re.compile(r"<\{%.*?%\}>|\x1b\[[0-9;]*m")
 
 
@@ -90,8 +90,10 @@ def lock_holder(output: str) -> Lock | None:
 
 def missing_plugin(output: str) -> tuple[str, str] | None:
     """Name and version of a provider's plugin that the engine has not got and could not fetch."""
-    found = _NO_PLUGIN.search(output) or _NO_DOWNLOAD.search(output)
-    return (found[1], (found[2] or "").strip(".")) if found else None
+    if not re.search(r"Could not automatically download|no resource plugin|could not find latest version", output):
+        return None
+    found = _NO_PLUGIN.search(output)
+    return (found[1], found[2] or "") if found else None
 
 
 def event_line(event: Mapping[str, Any]) -> str:

@@ -199,12 +199,18 @@ class Stacks:
                 :class:`StackBusyError` say what else there was.
             BenchctlError: what the program itself raised.
         """
+        import asyncio
+
         import pulumi
 
+        from benchctl.clouds import automation
+
+        loops: list[asyncio.AbstractEventLoop] = []
         got: dict[str, Any] = {}
         raised: list[BenchctlError] = []
 
         def exported() -> None:
+            loops.append(asyncio.get_running_loop())
             try:
                 outputs = dict(program())
             except BenchctlError as error:
@@ -227,6 +233,8 @@ class Stacks:
                 work.run("up", lambda one: one.up(color="never", suppress_outputs=True, suppress_progress=True))
             except StackError as error:
                 raise (raised[0] if raised else error) from error
+            finally:
+                automation.end_program(loops)
             return got
 
     def destroy(
@@ -251,11 +259,11 @@ class Stacks:
         Raises:
             StackError: the vendor or the engine failed; calling it again goes on.
         """
+        if not self._begun():
+            return []
         with self._turn(cancelled):
             work = self._work(stack, environment, log, on_event, timeout_seconds, cancelled, lambda: None)
             work.settle()
-            if not self._begun():
-                return []
             try:
                 pending = [one for one in work.resources() if one.pending]
                 if pending:
@@ -268,6 +276,14 @@ class Stacks:
             except _NoSuchStackError:
                 return []
             return [one for one in pending if one.pending == "creating"]
+
+    def settle(self, stack: str) -> None:
+        """Wait until no engine works on a stack; end the engines, and the plugins, that a killed controller left.
+
+        Raises:
+            StackBusyError: a controller that is alive works on it.
+        """
+        _settle(self, stack, BUSY_SECONDS)
 
     def names(self) -> list[str]:
         """The stacks that there are, by name."""
@@ -452,10 +468,13 @@ class _Work:
         """Make the stack; says whether it is new."""
         from pulumi.automation import StackAlreadyExistsError
 
+        command = ("stack", "init", "--no-select", "--secrets-provider", "passphrase", "--stack", self._name)
         try:
-            self._call("stack", "init", "--no-select", "--secrets-provider", "passphrase", "--stack", self._name)
-        except StackAlreadyExistsError:
-            return False
+            self.run("up", lambda _: self._call(*command))
+        except StackError as error:
+            if isinstance(error.__cause__, StackAlreadyExistsError):
+                return False
+            raise
         return True
 
     def resources(self) -> list[StateResource]:
@@ -480,7 +499,7 @@ class _Work:
         return str(self._command.run([*arguments], self._workspace.work_dir, {}).stdout)
 
     def run(self, what: str, call: Callable[[Any], Any]) -> None:
-        """One long run of the engine; a stale lock is cleared once."""
+        """One run of the engine that needs the stack's lock; a stale one is cleared once."""
         from pulumi.automation import CommandError, ConcurrentUpdateError
 
         for last in (False, True):
@@ -515,30 +534,8 @@ class _Work:
         return stale
 
     def settle(self) -> None:
-        """Wait until no engine works on the stack; end those, and those plugins, that a killed process left."""
-        until = time.monotonic() + self._patience
-        told: set[int] = set()
-        alone_since: float | None = None
-        while left := self._stacks.running(self._name):
-            now = time.monotonic()
-            engines = [one for one in left if one.engine]
-            if engines:
-                alone_since = None
-                for one in engines:
-                    if one.orphan and one.pid not in told:
-                        # it finishes what is under way, and writes down what it made
-                        told.add(one.pid)
-                        _signal(one.pid, signal.SIGINT)
-                    elif one.orphan and now > until:
-                        _signal(one.pid, signal.SIGKILL)
-                if now > until and not all(one.orphan for one in engines):
-                    raise StackBusyError(f"Another benchctl works on the stack {self._name}.", "Wait for it to end.")
-            else:
-                alone_since = now if alone_since is None else alone_since
-                if now - alone_since > PLUGIN_SECONDS:
-                    for one in left:
-                        _signal(one.pid, signal.SIGKILL)
-            time.sleep(engine_process.LOOK_SECONDS)
+        """See :meth:`Stacks.settle`."""
+        _settle(self._stacks, self._name, self._patience)
 
     def _error(self, what: str, error: Exception) -> StackError:
         """What the SDK raised, as one of ours."""
@@ -565,6 +562,33 @@ class _Work:
             )
         why = said or f"the engine ended with status {ended.code if ended else '?'}"
         return StackError(f"{subject} could not be {done}: {why.rstrip('.')}.", said=said)
+
+
+def _settle(stacks: Stacks, name: str, patience: float) -> None:
+    """Wait until no engine works on the stack; end those, and those plugins, that a killed process left."""
+    until = time.monotonic() + patience
+    told: set[int] = set()
+    alone_since: float | None = None
+    while left := stacks.running(name):
+        now = time.monotonic()
+        engines = [one for one in left if one.engine]
+        if engines:
+            alone_since = None
+            for one in engines:
+                if one.orphan and one.pid not in told:
+                    # it finishes what is under way, and writes down what it made
+                    told.add(one.pid)
+                    _signal(one.pid, signal.SIGINT)
+                elif one.orphan and now > until:
+                    _signal(one.pid, signal.SIGKILL)
+            if now > until and not all(one.orphan for one in engines):
+                raise StackBusyError(f"Another benchctl works on the stack {name}.", "Wait for it to end.")
+        else:
+            alone_since = now if alone_since is None else alone_since
+            if now - alone_since > PLUGIN_SECONDS:
+                for one in left:
+                    _signal(one.pid, signal.SIGKILL)
+        time.sleep(engine_process.LOOK_SECONDS)
 
 
 def resources_of(exported: Mapping[str, Any]) -> list[StateResource]:

@@ -60,8 +60,12 @@ def test_help_imports_nothing_heavy(checkout: Path, arguments: list[str]) -> Non
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--vendors", "aws"], ["aws is not in this version", "local, ssh"]),
-        (["--vendors", "hetzner,local"], ["hetzner is not in this version"]),
+        (["--vendors", "aws,hcloud"], ["lists no server of aws, hetzner", "benchctl catalog pull"]),
+        (["--vendors", "hetzner,local"], ["two sweeps"]),
+        (["--vendors", "hetzer"], ["Did you mean 'hetzner'?"]),
+        (["--missing"], ["--missing belongs to vendors whose servers are rented"]),
+        (["--vendors", "gcp", "--older-than", "3x"], ["'3x' is no age", "90d"]),
+        (["--vendors", "gcp", "--price", "1USD/h"], ["--price is for servers of one's own"]),
         (["--vendors", "locla"], ["no vendor 'locla'", "Did you mean 'local'?"]),
         (["--vendors", ","], ["names no vendor"]),
         (["--vendors", "local,ssh"], ["two sweeps"]),

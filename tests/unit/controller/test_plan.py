@@ -112,8 +112,8 @@ def test_earlier_speeds_replace_the_guess() -> None:
     """Where a server was measured, its own speeds give the expected time."""
     fast = {("small", "pp", 16): 1e6, ("small", "pp", 512): 1e6, ("small", "tg", 16): 1e6}
     slow = {("small", "pp", 16): 20.0, ("small", "pp", 512): 30.0, ("small", "tg", 16): 5.0}
-    (quick,) = make_plan(SUITE, [SMALL], [LOCAL], known={LOCAL.name: fast}).jobs
-    (long,) = make_plan(SUITE, [SMALL], [LOCAL], known={LOCAL.name: slow}).jobs
+    (quick,) = make_plan(SUITE, [SMALL], [LOCAL], known={LOCAL.key: fast}).jobs
+    (long,) = make_plan(SUITE, [SMALL], [LOCAL], known={LOCAL.key: slow}).jobs
     assert quick.measured_before
     assert quick.expected_seconds is not None
     assert long.expected_seconds is not None
@@ -123,7 +123,7 @@ def test_earlier_speeds_replace_the_guess() -> None:
 def test_what_will_be_too_slow_is_counted() -> None:
     """A scenario that earlier speeds rule out costs nothing and is said to be expected too slow."""
     crawl = {("small", "pp", 16): 2.5, ("small", "pp", 512): 2.5, ("small", "tg", 16): 5.0}
-    (job,) = make_plan(SUITE, [SMALL], [LOCAL], known={LOCAL.name: crawl}).jobs
+    (job,) = make_plan(SUITE, [SMALL], [LOCAL], known={LOCAL.key: crawl}).jobs
     assert job.models[0].expected_skips == 1
 
 

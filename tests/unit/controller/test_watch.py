@@ -45,10 +45,6 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
-    def wait(self, seconds: float) -> bool:
-        self.now += seconds
-        return False
-
 
 class Script:
     """A poller that answers what the script says, one look after the other; the last answer stays."""
@@ -86,6 +82,7 @@ class Bench:
         self.restarts: list[JobState] = []
         self.asked = 0
         self.why = why
+        self.lost = ""
         self.progress: list[Mapping[str, Any]] = []
         self.folder = tmp_path / "lake"
         self.watcher = Watcher(
@@ -94,7 +91,7 @@ class Bench:
             restart=self._restart,
             diagnose=self._diagnose,
             keep_progress=lambda _job, progress: self.progress.append(progress),
-            wait=self.clock.wait,
+            lost=lambda _job: self.lost,
             clock=self.clock,
         )
         self.watcher.add(JOB, self.folder, str(tmp_path / "target"), just_started=just_started)
@@ -108,7 +105,12 @@ class Bench:
         return Diagnosis(self.why, final=bool(self.why))
 
     def run(self) -> list[Ended]:
-        return list(self.watcher.watch())
+        """Look once a second until everything has ended."""
+        ended = []
+        while self.watcher.watched:
+            ended += self.watcher.look()
+            self.clock.now += 1.0 if self.watcher.watched else 0.0
+        return ended
 
 
 def test_near_and_far_pollers_answer_alike(tmp_path: Path) -> None:
@@ -248,12 +250,14 @@ def test_a_host_out_of_reach_for_long_is_given_up(tmp_path: Path) -> None:
     assert bench.clock.now >= UNREACHABLE_SECONDS
 
 
-def test_cancelling_ends_the_watch(tmp_path: Path) -> None:
-    """When the wait says that the user wants to stop, watching stops and forgets no job."""
-    bench = Bench(tmp_path, Script(increment("running", line("session", session=1))))
-    bench.watcher._wait = lambda _seconds: True
-    assert bench.run() == []
-    assert [one.job.job for one in bench.watcher.watched] == ["local"]
+def test_a_host_that_the_vendor_no_longer_lists_is_given_up_at_once(tmp_path: Path) -> None:
+    """Nobody waits a quarter of an hour for a server that is gone; the reason says that it is."""
+    bench = Bench(tmp_path, Script("no route to host"))
+    bench.lost = "the vendor took the spot server back"
+    (ended,) = bench.run()
+    assert (ended.status, ended.reached) == ("failed", False)
+    assert ended.message == "the server is gone: the vendor took the spot server back"
+    assert bench.clock.now < UNREACHABLE_SECONDS / 10
 
 
 def test_the_picture_shows_where_each_job_is(tmp_path: Path) -> None:

@@ -1,0 +1,159 @@
+"""What a sweep has spent, what it has promised, and whether another server may start. Pure.
+
+What is *committed* is what a sweep can cost at most as it stands: each live server from its launch to its expiry, and
+each that is gone for as long as it existed. Nothing starts that could bring this above the budget, so that a sweep
+stays within it whatever its servers do, as long as they are gone at their expiry. Prices are those at launch, in the
+currency of the budget (:attr:`~benchctl.ledger.JobState.budget_per_hour`).
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from benchctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from benchctl.db.prices import Rate
+    from benchctl.ledger import JobState
+    from benchctl.plan import Place, Price
+
+WARN_AT = 0.8
+"""Share of the budget, spent and promised, at which a sweep says so once."""
+
+SECONDS_AT_LEAST: Mapping[str, int] = {"aws": 60, "gcp": 60}
+"""Vendors that bill per second, but so many at least."""
+
+BILLED_BY_THE_HOUR = frozenset({"hcloud", "hetzner", "upcloud"})
+"""Vendors that bill each hour that was begun."""
+
+
+def billed_seconds(vendor: str, seconds: float) -> float:
+    """How long a vendor bills for a server that existed for ``seconds``."""
+    if seconds <= 0:
+        return 0.0
+    if vendor in BILLED_BY_THE_HOUR:
+        return math.ceil(seconds / 3600) * 3600.0
+    return max(seconds, float(SECONDS_AT_LEAST.get(vendor, 0)))
+
+
+def cost(vendor: str, per_hour: float, seconds: float) -> float:
+    """What a server costs that exists for ``seconds``, in the currency of the price."""
+    return per_hour * billed_seconds(vendor, seconds) / 3600
+
+
+def committed(jobs: Iterable[JobState], now: datetime) -> float:
+    """What the servers of these jobs can cost at most, in the currency of the budget.
+
+    A live server that should be gone is reckoned up to now.
+    """
+    return sum(_cost_of(job, now, promised=True) for job in jobs)
+
+
+def spent(jobs: Iterable[JobState], now: datetime) -> float:
+    """What the servers of these jobs have cost so far."""
+    return sum(_cost_of(job, now, promised=False) for job in jobs)
+
+
+def promise(job: JobState, per_hour: float | None = None) -> float:
+    """What starting a job adds to what is committed: its price over its whole lifetime.
+
+    Args:
+        job: a job that has no live server.
+        per_hour: the price where it shall start; the job's own, or that of its first place, without it.
+
+    Raises:
+        UsageError: the price is unknown.
+    """
+    price = per_hour if per_hour is not None else job.budget_per_hour
+    if price is None and job.places:
+        price = job.places[0].get("budget_per_hour")
+    if price is None:
+        raise UsageError(
+            f"There is a budget, and what {job.server} costs is unknown.",
+            "Leave out --budget, or take in prices with 'benchctl catalog pull'.",
+        )
+    return cost(job.vendor, price, job.lifetime_seconds)
+
+
+def may_start(
+    job: JobState, jobs: Iterable[JobState], budget: float | None, now: datetime, per_hour: float | None = None
+) -> bool:
+    """Whether a job may start, with all others as they are.
+
+    Args:
+        job: the job.
+        jobs: all jobs of the sweep, this one among them.
+        budget: the most that the sweep may cost; nothing for no limit. With 0 nothing starts.
+        now: the time.
+        per_hour: the price where it shall start; see :func:`promise`.
+    """
+    if budget is None:
+        return True
+    if budget <= 0:
+        return False
+    # a cent's fraction of rounding must not keep the last server out
+    return committed(jobs, now) + promise(job, per_hour) <= budget * (1 + 1e-9)
+
+
+def used_fraction(jobs: Iterable[JobState], budget: float | None, now: datetime) -> float:
+    """Which share of the budget is spent or promised; 0 without one."""
+    return committed(jobs, now) / budget if budget else 0.0
+
+
+def _cost_of(job: JobState, now: datetime, *, promised: bool) -> float:
+    total = 0.0
+    for launched, expires, gone, per_hour in _lives(job):
+        if launched is None or per_hour is None:
+            continue
+        end = gone or (max(now, expires) if promised and expires else now)
+        total += cost(job.vendor, per_hour, (end - launched).total_seconds())
+    return total
+
+
+def _lives(job: JobState) -> Iterator[tuple[datetime | None, datetime | None, datetime | None, float | None]]:
+    """Every server that the job had: that of the newest try, and those of failed ones that note when they lived."""
+    yield _time(job.launched_at), _time(job.expires_at), _time(job.gone_at), job.budget_per_hour
+    for one in job.attempts:
+        launched, gone = one.get("launched_at"), one.get("gone_at")
+        if launched and gone and launched != job.launched_at:
+            yield _time(launched), None, _time(gone), one.get("budget_per_hour", job.budget_per_hour)
+
+
+def _time(text: str | None) -> datetime | None:
+    if not text:
+        return None
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def convert(price: Price, currency: str, rates: Mapping[str, Rate]) -> float:
+    """A price per hour in another currency.
+
+    Args:
+        price: the price as it is listed.
+        currency: into which.
+        rates: what currencies are worth, see :func:`benchctl.db.prices.newest_rates`.
+
+    Raises:
+        UsageError: there is no rate for one of the two.
+    """
+    from benchctl.db.prices import factors, require_rate
+
+    if price.currency == currency:
+        return price.per_hour
+    for one in (currency, price.currency):
+        require_rate(one, rates)
+    return price.per_hour * factors(currency, rates)[price.currency]
+
+
+def budget_price(place: Place, currency: str | None, rates: Mapping[str, Rate]) -> float | None:
+    """What a place costs per hour in the currency of the budget; nothing without a budget or a price.
+
+    Raises:
+        UsageError: there is no rate to convert it with.
+    """
+    return convert(place.price, currency, rates) if currency and place.price else None

@@ -1,0 +1,596 @@
+"""One job's server, from the question to the proof that it is gone.
+
+:meth:`Rental.rent` walks the places where a type can be had until a server is there, answers SSH by the host key that
+was made for it, and lets the sweep's key in. :meth:`Rental.give_back` destroys it and believes only what the vendor's
+API lists afterwards. Both write down what they are about to do before they do it, so that whoever comes after a kill
+knows what may exist; both may be called again at any moment.
+
+Nothing here knows of Ansible or measurements. All methods may be called from several threads, for several jobs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import subprocess
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from benchctl.budget import may_start
+from benchctl.clouds import keys
+from benchctl.clouds.cloud import CloudError, cloud_of
+from benchctl.clouds.faults import fault_of
+from benchctl.clouds.placement import Barred, GiveUp, StopVendor, WaitThen, first_step, next_step
+from benchctl.clouds.spec import (
+    SHARED_JOB,
+    InstanceSpec,
+    Resource,
+    SharedSpec,
+    label_value,
+    labels_of,
+    resource_name,
+    shared_name,
+)
+from benchctl.clouds.stacks import StackError
+from benchctl.errors import BenchctlError
+from benchctl.ledger import DESTROYING, GONE, PROVISIONING, READY
+from benchctl.refusals import Refusal, classify, shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from benchctl.clouds.cloud import Client, Cloud
+    from benchctl.clouds.faults import Fault
+    from benchctl.clouds.stacks import Stacks
+    from benchctl.ledger import JobState, Ledger
+
+UP_SECONDS = 900.0
+"""How long the engine may take to make one job's resources; a vendor's own limit for a server is shorter."""
+
+DOWN_SECONDS = 900.0
+"""How long the engine may take to destroy them."""
+
+SSH_SECONDS = 420.0
+"""How long a server may take from its creation to letting the sweep's key in: large machines boot for minutes."""
+
+PROOF_SECONDS = 300.0
+"""How long the vendor's API may go on listing what was destroyed before it is taken for a leak; lists lag behind."""
+
+LOOK_SECONDS = 3.0
+"""How long to wait between two looks at a vendor's list."""
+
+DESTROY_TRIES = 4
+"""How often the engine is asked to destroy before the vendor's own client does it."""
+
+SHARED_MARGIN_SECONDS = 3600
+"""How much longer a sweep's shared resources may live than the newest of its servers."""
+
+
+class GaveUpError(BenchctlError):
+    """There is no server for a job, in any place that was tried.
+
+    Attributes:
+        vendor_stopped: whether none of the vendor's other jobs needs to try either.
+        cancelled: whether the user asked for the end meanwhile.
+    """
+
+    def __init__(self, problem: str, *, vendor_stopped: bool = False, cancelled: bool = False) -> None:
+        super().__init__(problem)
+        self.vendor_stopped, self.cancelled = vendor_stopped, cancelled
+
+
+class LeakError(BenchctlError):
+    """Something of ours is listed still, although it was destroyed.
+
+    Attributes:
+        left: what.
+    """
+
+    def __init__(self, problem: str, mend: str, left: Sequence[Resource]) -> None:
+        super().__init__(problem, mend)
+        self.left = tuple(left)
+
+
+class Listing:
+    """What one vendor's API lists of ours, asked for by many threads and looked up once for all who wait."""
+
+    def __init__(self, client: Client, clock: Callable[[], float] = time.monotonic) -> None:
+        """Ask ``client``; nothing is asked yet."""
+        self.client, self._clock = client, clock
+        self._lock = threading.Lock()
+        self._began = float("-inf")
+        self._found: list[Resource] = []
+
+    def fresh(self) -> list[Resource]:
+        """A list that was asked for after this call began.
+
+        Raises:
+            CloudError: the API refuses, or can't be reached.
+        """
+        asked = self._clock()
+        with self._lock:
+            if self._began < asked:
+                began = self._clock()
+                self._found = self.client.find()
+                self._began = began
+            return list(self._found)
+
+
+class Rental:
+    """The servers of one sweep."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        stacks: Stacks,
+        *,
+        ingress: Callable[[str], str],
+        say: Callable[[str], None],
+        budget: float | None = None,
+        doing: Callable[[str, str], None] = lambda _job, _text: None,
+        cancelled: threading.Event | None = None,
+        environment: Mapping[str, str] | None = None,
+        draw: random.Random | None = None,
+    ) -> None:
+        """Rent for the sweep of ``ledger``.
+
+        Args:
+            ledger: its book.
+            stacks: Pulumi's engine.
+            ingress: the CIDR from which a vendor's servers are reached.
+            say: tells people what happens, one line.
+            budget: the most that the sweep may cost; none for no limit.
+            doing: tells what a job's server is at, a few words.
+            cancelled: set when the user asked for the end.
+            environment: where logins are, by default this process's.
+            draw: of random waits.
+        """
+        self._ledger, self._stacks, self._ingress = ledger, stacks, ingress
+        self._say, self._doing, self._budget = say, doing, budget
+        self._cancelled = cancelled or threading.Event()
+        self._environment = dict(os.environ if environment is None else environment)
+        self._draw = draw or random.Random()  # noqa: S311 - waits, not secrets
+        self._barred = Barred()
+        self._lock = threading.Lock()
+        self._scope_locks: dict[str, threading.Lock] = {}
+        self._shared: dict[str, dict[str, str]] = {}
+        self._listings: dict[str, Listing] = {}
+
+    # ── renting ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def rent(self, name: str) -> JobState:
+        """Get a server for a job; it lets the sweep's key in when this returns.
+
+        Raises:
+            GaveUpError: there is none to be had. Nothing of the tries is left, or a :class:`LeakError` says so.
+            LeakError: a try failed, and left something that could not be removed.
+        """
+        self._ledger.update(name, attempts=())
+        step = first_step(self._ledger.job(name), self._barred, allowed=self._affordable(name))
+        while True:
+            if isinstance(step, GiveUp | StopVendor):
+                raise GaveUpError(step.reason, vendor_stopped=isinstance(step, StopVendor))
+            if isinstance(step, WaitThen):
+                self._doing(name, f"waits {step.seconds:.0f} s before it asks again")
+                self._cancelled.wait(step.seconds)
+            if self._cancelled.is_set():
+                raise GaveUpError("stopped before its server was there", cancelled=True)
+            try:
+                return self._try(name, step.place)
+            except (StackError, CloudError, _NotReadyError) as error:
+                fault = self._understood(self._ledger.job(name), error)
+            # nothing of a failed try may stay, also where the vendor says that nothing was made
+            job = self.give_back(name, stage=PROVISIONING)
+            if self._cancelled.is_set():
+                raise GaveUpError("stopped before its server was there", cancelled=True)
+            job = self._note_failure(job, fault)
+            step = next_step(fault, job, self._barred, random=self._draw.random, allowed=self._affordable(name))
+
+    def _understood(self, job: JobState, error: BenchctlError) -> Fault:
+        """What a failure means; where its words leave the login in doubt, the vendor is asked who we are."""
+        said = getattr(error, "said", "") or str(error)
+        known = getattr(error, "refusal", None)
+        if isinstance(error, _NotReadyError):
+            known = Refusal.TIMEOUT
+        fault = fault_of(job.vendor, said, known)
+        if not fault.doubtful:
+            return fault
+        try:
+            self.listing(cloud_of(job.vendor)).client.whoami()
+        except CloudError:
+            return fault.asked(login_works=False)
+        return fault.asked(login_works=True)
+
+    def _affordable(self, name: str) -> Callable[[Mapping[str, Any]], bool]:
+        """Whether the budget covers a job in a place; the first try was looked at before it was told to start."""
+        if self._budget is None:
+            return lambda _place: True
+
+        def covered(place: Mapping[str, Any]) -> bool:
+            with self._ledger.held():
+                others = [one for one in self._ledger.jobs if one.job != name or not one.alive]
+                return may_start(
+                    self._ledger.job(name), others, self._budget, datetime.now(UTC), place.get("budget_per_hour")
+                )
+
+        return covered
+
+    def _try(self, name: str, place: Mapping[str, Any]) -> JobState:
+        """One try in one place."""
+        ledger = self._ledger
+        job = ledger.job(name)
+        cloud = cloud_of(job.vendor)
+        now = datetime.now(UTC)
+        job = ledger.update(
+            name,
+            stage=PROVISIONING,
+            status="running",
+            error=None,
+            attempt=job.attempt + 1,
+            host=resource_name(ledger.sweep, name, job.attempt + 1),
+            region=place["region"],
+            zone=place.get("zone") or "",
+            price_per_hour=place.get("price_per_hour"),
+            currency=place.get("currency"),
+            budget_per_hour=place.get("budget_per_hour"),
+            launched_at=_iso(now),
+            expires_at=_iso(now + timedelta(seconds=job.lifetime_seconds)),
+            gone_at=None,
+            address="",
+            host_key="",
+            user="",
+            ansible_job=None,
+        )
+        spec = self.spec(job)
+        shared = self._ensure_shared(cloud, job, spec)
+        asked = cloud.resources(spec)
+        ledger.asked(name, asked)
+        where = _where(job)
+        self._doing(name, f"asking for a server in {where}")
+        outputs = self._stacks.up(
+            self.stack(name),
+            lambda: cloud.program(spec, shared),
+            environment=cloud.engine_environment(self._environment),
+            log=self._log(name),
+            on_event=lambda text: self._doing(name, text),
+            timeout_seconds=UP_SECONDS,
+            cancelled=self._cancelled.is_set,
+        )
+        ids: Mapping[str, Any] = outputs.get("ids") or {}
+        address = str(outputs.get("address") or "")
+        for one in asked:
+            ledger.resource(
+                one.name, "alive", cloud_id=str(ids[one.name]) if one.name in ids else None,
+                address=address if one.kind == "server" else None,
+            )  # fmt: skip
+        job = ledger.update(
+            name,
+            address=address,
+            port=int(outputs.get("port") or 22),
+            user=cloud.user(spec),
+            host_key=spec.host_key.public,
+        )
+        if not address:
+            raise _NotReadyError(f"The vendor gave {job.host} no address.")
+        self._doing(name, "waiting for SSH")
+        self._await_ssh(job)
+        self._doing(name, "")
+        self._say(f"{name}: {job.host} is there, in {where}.")
+        return ledger.update(name, stage=READY)
+
+    def spec(self, job: JobState) -> InstanceSpec:
+        """What is asked of the vendor for a job in the place that its book names."""
+        request, folder = self._ledger.request, self._ledger.folder
+        expires = int(datetime.fromisoformat(job.expires_at or _iso(datetime.now(UTC))).timestamp())
+        return InstanceSpec(
+            vendor=cloud_of(job.vendor).name,
+            server_type=job.server,
+            region=job.region,
+            zone=job.zone,
+            architecture=job.architecture or "x86_64",
+            name=job.host,
+            ssh_public_key=keys.ensure_login_key(folder),
+            host_key=keys.ensure_host_key(folder, job.host),
+            ingress=self._ingress(job.vendor),
+            expires_at=expires,
+            labels=labels_of(self._ledger.sweep, job.job, expires),
+            gpus=job.gpus,
+            image=request.image,
+            disk_gb=job.disk_gb or 75,
+            spot=job.allocation == "SPOT",
+            memory_gib=job.memory_gib,
+            settings=self._settings(),
+        )
+
+    def _settings(self) -> dict[str, Any]:
+        request = self._ledger.request
+        return {
+            "cache": str(self._ledger.home.cache),
+            "recorded": request.recorded,
+            "time_scale": request.time_scale,
+        }
+
+    def _ensure_shared(self, cloud: Cloud, job: JobState, spec: InstanceSpec) -> dict[str, str]:
+        """Make what the sweep's jobs share there, once; returns the stack's outputs."""
+        scope = cloud.shared_scope(job.region)
+        if scope is None:
+            return {}
+        key = f"{cloud.name}/{scope}"
+        with self._lock:
+            lock = self._scope_locks.setdefault(key, threading.Lock())
+        with lock:
+            if key in self._shared:
+                return self._shared[key]
+            shared = self._shared_spec(cloud, scope, spec)
+            asked = cloud.shared_resources(shared)
+            self._ledger.asked(job.job, asked)
+            self._doing(job.job, "asking for the sweep's key and firewall")
+            outputs = self._stacks.up(
+                self.shared_stack(cloud.name, scope),
+                lambda: cloud.shared_program(shared),
+                environment=cloud.engine_environment(self._environment),
+                log=self._ledger.folder / f"{SHARED_JOB}-{cloud.name}-{label_value(scope) if scope else 'all'}.log",
+                on_event=lambda text: self._doing(job.job, text),
+                timeout_seconds=UP_SECONDS,
+                cancelled=self._cancelled.is_set,
+            )
+            for one in asked:
+                self._ledger.resource(one.name, "alive")
+            self._shared[key] = {name: str(value) for name, value in outputs.items()}
+            return self._shared[key]
+
+    def _shared_spec(self, cloud: Cloud, scope: str, spec: InstanceSpec) -> SharedSpec:
+        longest = max((one.lifetime_seconds for one in self._ledger.jobs), default=0)
+        jobs = sum(1 for one in self._ledger.jobs if one.rented)
+        # with few at once many jobs follow each other: what they share has to outlive the last of them
+        rounds = 1 + jobs // max(1, min(self._ledger.request.concurrency, self._ledger.request.per_vendor))
+        expires = int(time.time()) + longest * rounds + SHARED_MARGIN_SECONDS
+        return SharedSpec(
+            vendor=cloud.name,
+            scope=scope,
+            name=shared_name(self._ledger.sweep, cloud.name, scope),
+            ssh_public_key=spec.ssh_public_key,
+            ingress=spec.ingress,
+            expires_at=expires,
+            labels=labels_of(self._ledger.sweep, SHARED_JOB, expires),
+        )
+
+    def _note_failure(self, job: JobState, fault: Fault) -> JobState:
+        noted = {
+            "region": job.region,
+            "zone": job.zone,
+            "refusal": str(fault.refusal or ""),
+            "said": fault.said,
+            "at": _iso(datetime.now(UTC)),
+            "launched_at": job.launched_at,
+            "gone_at": job.gone_at,
+            "budget_per_hour": job.budget_per_hour,
+        }
+        self._say(f"{job.job}: no server in {_where(job)} ({fault.refusal or 'unknown words'}): {fault.said}")
+        return self._ledger.update(job.job, attempts=(*job.attempts, noted))
+
+    def _await_ssh(self, job: JobState) -> None:
+        """Wait until the server lets the sweep's key in, by the host key that was made for it.
+
+        Raises:
+            _NotReadyError: it does not in time.
+        """
+        deadline = time.monotonic() + SSH_SECONDS
+        said = ""
+        known = keys.keys_folder(self._ledger.folder) / f"{job.host}.known_hosts"
+        place = job.address if job.port == 22 else f"[{job.address}]:{job.port}"
+        known.write_text(f"{place} {job.host_key}\n")
+        try:
+            while True:
+                said = _ssh_problem(job, str(keys.login_key(self._ledger.folder)), str(known))
+                if not said:
+                    return
+                if self._cancelled.is_set():
+                    raise _NotReadyError("stopped while it booted")
+                if time.monotonic() > deadline:
+                    raise _NotReadyError(
+                        f"{job.host} ({job.address}) did not let us in within {SSH_SECONDS / 60:.0f} minutes: {said}"
+                    )
+                self._cancelled.wait(1.0)
+        finally:
+            known.unlink(missing_ok=True)
+
+    # ── giving back ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def give_back(self, name: str, *, stage: str = DESTROYING) -> JobState:
+        """Destroy all that a job has, and wait until the vendor's API no longer lists it.
+
+        Args:
+            name: the job.
+            stage: the stage that its book shows meanwhile; another than ``destroying`` where it is to be tried again.
+
+        Raises:
+            LeakError: something is listed still, or nobody could be asked.
+        """
+        job = self._ledger.update(name, stage=stage)
+        cloud = cloud_of(job.vendor)
+        self._doing(name, "being destroyed")
+        trouble = self._destroy_stack(self.stack(name), cloud, self._log(name), lambda text: self._doing(name, text))
+        left = self._prove_gone(
+            cloud, lambda one: one.job == name and one.sweep == label_value(self._ledger.sweep), job
+        )
+        if left or trouble:
+            self._refuse_to_believe(cloud, left, trouble, job.host)
+        with contextlib.suppress(BenchctlError):
+            for one in cloud.resources(self.spec(job)):
+                self._ledger.resource(one.name, "gone")
+        keys.forget_host_key(self._ledger.folder, job.host)
+        self._doing(name, "")
+        changes: dict[str, Any] = {"gone_at": _iso(datetime.now(UTC))}
+        if stage == DESTROYING:
+            changes["stage"] = GONE
+        return self._note(name, **changes)
+
+    def _note(self, name: str, **changes: Any) -> JobState:
+        """Write down how far giving back is; a full disk must not keep a server alive."""
+        try:
+            return self._ledger.update(name, **changes)
+        except BenchctlError as error:
+            self._say(f"{name}: {error}")
+            return self._ledger.job(name)
+
+    def _destroy_stack(self, stack: str, cloud: Cloud, log: Any, on_event: Callable[[str], None]) -> str:
+        """Let the engine destroy what it knows of; returns what stood in the way at last, empty for nothing."""
+        trouble = ""
+        for number in range(DESTROY_TRIES):
+            if number:
+                # full jitter: whoever fails together does not come back together
+                time.sleep(self._draw.uniform(0.5, 2.0**number * 2))
+            try:
+                self._stacks.destroy(
+                    stack,
+                    environment=cloud.engine_environment(self._environment),
+                    log=log,
+                    on_event=on_event,
+                    timeout_seconds=DOWN_SECONDS,
+                )
+            except BenchctlError as error:
+                trouble = getattr(error, "said", "") or str(error)
+                if classify(trouble) is Refusal.ACCOUNT:
+                    break  # it will say the same again
+            else:
+                return ""
+        return trouble
+
+    def _prove_gone(self, cloud: Cloud, ours: Callable[[Resource], bool], job: JobState | None) -> list[Resource]:
+        """Delete what the API lists still, and look again until it lists nothing; returns what is left at last.
+
+        A server whose creation failed may appear in the list only after a while: where a try was cut or failed, an
+        empty list is believed the second time.
+        """
+        deadline = time.monotonic() + PROOF_SECONDS
+        unsure = job is not None and not job.address
+        asked_to_go: set[str] = set()
+        empty = 0
+        left: list[Resource] = []
+        while True:
+            try:
+                left = [one for one in self.listing(cloud).fresh() if ours(one)]
+            except CloudError as error:
+                if error.refusal is Refusal.ACCOUNT or time.monotonic() > deadline:
+                    raise LeakError(
+                        f"{cloud.name} can't be asked what is left of {job.host if job else 'the sweep'}: {error}",
+                        "Run 'benchctl reap' when it answers.",
+                        left,
+                    ) from error
+                time.sleep(self._draw.uniform(0.5, LOOK_SECONDS))
+                continue
+            if not left:
+                empty += 1
+                if not unsure or empty > 1:
+                    return []
+            elif time.monotonic() > deadline:
+                return left
+            for one in sorted(left, key=lambda one: (one.kind != "server", one.attached)):
+                if one.id in asked_to_go and self._draw.random() < 0.5:
+                    continue
+                with contextlib.suppress(CloudError):
+                    self.listing(cloud).client.delete(one)
+                asked_to_go.add(one.id)
+            time.sleep(min(LOOK_SECONDS, 0.3 * 2 ** min(4, len(asked_to_go) + empty)))
+
+    def _refuse_to_believe(self, cloud: Cloud, left: Sequence[Resource], trouble: str, name: str) -> None:
+        """Say what is, or may be, alive still; nothing where the list is empty and only the engine's state is not."""
+        if not left:
+            # the API has the last word: what the engine could not do, the vendor's client did
+            return
+        told = ", ".join(f"{one.kind} {one.name} ({one.id})" for one in left)
+        raise LeakError(
+            f"{cloud.name} still lists {told} of {name}, and may bill it. {shortened(trouble)}".strip(),
+            "Run 'benchctl reap', and look at the vendor's console.",
+            left,
+        )
+
+    def exists(self, job: JobState) -> bool:
+        """Whether the vendor's API lists the job's server.
+
+        Raises:
+            CloudError: the API refuses, or can't be reached.
+        """
+        listed = self.listing(cloud_of(job.vendor)).fresh()
+        return any(one.kind == "server" and one.name == job.host for one in listed)
+
+    # ── what is where ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def listing(self, cloud: Cloud) -> Listing:
+        """What the vendor's API lists, for all threads.
+
+        Raises:
+            CloudError: there is no login.
+        """
+        with self._lock:
+            if cloud.name not in self._listings:
+                regions = sorted({one.region for one in self._ledger.jobs if one.region and _is_of(one, cloud)})
+                planned = {
+                    str(place["region"]) for one in self._ledger.jobs if _is_of(one, cloud) for place in one.places
+                }
+                self._listings[cloud.name] = Listing(cloud.client(self._environment, sorted(planned.union(regions))))
+            return self._listings[cloud.name]
+
+    def stack(self, name: str) -> str:
+        """The name of a job's stack."""
+        return f"{self._ledger.sweep}.{name}"
+
+    def shared_stack(self, vendor: str, scope: str) -> str:
+        """The name of the stack of what is shared."""
+        return f"{self._ledger.sweep}.{SHARED_JOB}-{vendor}" + (f"-{label_value(scope)}" if scope else "")
+
+    def _log(self, name: str) -> Any:
+        return self._ledger.job_folder(name) / "engine.log"
+
+
+class _NotReadyError(BenchctlError):
+    """A server was made, and can't be used."""
+
+
+def _is_of(job: JobState, cloud: Cloud) -> bool:
+    return job.rented and job.vendor in (cloud.name, cloud.vendor_id)
+
+
+def _where(job: JobState) -> str:
+    return job.zone if job.zone.startswith(job.region) else f"{job.region} {job.zone}".strip()
+
+
+def _ssh_problem(job: JobState, key: str, known_hosts: str) -> str:
+    """Why the server does not let us in; empty when it does."""
+    options = {
+        "BatchMode": "yes",
+        "ConnectTimeout": "5",
+        "GlobalKnownHostsFile": "/dev/null",
+        "IdentitiesOnly": "yes",
+        "IdentityAgent": "none",
+        "PreferredAuthentications": "publickey",
+        "ServerAliveInterval": "5",
+        "StrictHostKeyChecking": "yes",
+        "UserKnownHostsFile": known_hosts,
+    }
+    command = ["ssh", "-F", "none", "-n", "-p", str(job.port), "-i", key]
+    command += [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
+    try:
+        done = subprocess.run(
+            [*command, "-l", job.user, "--", job.address, "true"],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=30,
+        )
+    except subprocess.TimeoutExpired:
+        return "no answer in 30 s"
+    except OSError as error:
+        raise _NotReadyError(f"ssh can't be run: {error.strerror}.") from error
+    if done.returncode == 0:
+        return ""
+    return " ".join(done.stderr.split())[-200:] or f"ssh ended with status {done.returncode}"
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds")

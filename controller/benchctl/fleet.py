@@ -1,0 +1,375 @@
+"""Where a sweep's servers come from and go to: one's own are simply there, rented ones come and go in threads.
+
+The pipeline asks what is ready, says what it no longer needs, and never waits for a vendor. At the end of its ``with``
+block everything that was rented is given back, whatever ended the block.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Protocol, Self
+
+from benchctl.budget import WARN_AT, may_start, used_fraction
+from benchctl.clouds.rental import GaveUpError, LeakError
+from benchctl.errors import BenchctlError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from benchctl.clouds.rental import Rental
+    from benchctl.ledger import JobState, Ledger
+
+ENGINES = 4
+"""How many of Pulumi's engines run at once for creating, and as many for destroying; each takes most of a core."""
+
+
+class Fleet(Protocol):
+    """The servers of a sweep."""
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give everything back, and wait until that is done."""
+        ...
+
+    def take(self, jobs: Sequence[JobState], *, standing: bool = False) -> None:
+        """These jobs want a server, in this order; ``standing``: theirs is there already."""
+        ...
+
+    def hold(self, job: JobState) -> None:
+        """A job uses its server already."""
+        ...
+
+    def advance(self) -> None:
+        """Start what may start now."""
+        ...
+
+    def ready(self) -> list[JobState]:
+        """Jobs whose server came up since the last call."""
+        ...
+
+    def failed(self) -> list[tuple[JobState, str]]:
+        """Jobs that got no server since the last call, and why."""
+        ...
+
+    def release(self, job: JobState) -> None:
+        """A job needs its server no longer."""
+        ...
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything may still become ready, or is being given back."""
+        ...
+
+    def wait(self, seconds: float) -> None:
+        """Wait so long, or until something changed."""
+        ...
+
+    def lost(self, job: JobState) -> str:
+        """Why a server that does not answer will not answer again; empty where it may, or nobody knows."""
+        ...
+
+
+class OwnServers:
+    """Servers that are there already, and stay."""
+
+    def __init__(self, wait: Callable[[float], object]) -> None:
+        """``wait`` waits so many seconds, or until the user asks for the end."""
+        self._wait = wait
+        self._ready: list[JobState] = []
+
+    def __enter__(self) -> Self:
+        """See :class:`Fleet`."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """See :class:`Fleet`."""
+
+    def take(self, jobs: Sequence[JobState], *, standing: bool = False) -> None:  # noqa: ARG002
+        """See :class:`Fleet`."""
+        self._ready += jobs
+
+    def hold(self, job: JobState) -> None:
+        """See :class:`Fleet`."""
+
+    def advance(self) -> None:
+        """See :class:`Fleet`."""
+
+    def ready(self) -> list[JobState]:
+        """See :class:`Fleet`."""
+        ready, self._ready = self._ready, []
+        return ready
+
+    def failed(self) -> list[tuple[JobState, str]]:
+        """See :class:`Fleet`."""
+        return []
+
+    def release(self, job: JobState) -> None:
+        """See :class:`Fleet`."""
+
+    @property
+    def busy(self) -> bool:
+        """See :class:`Fleet`."""
+        return bool(self._ready)
+
+    def wait(self, seconds: float) -> None:
+        """See :class:`Fleet`."""
+        self._wait(seconds)
+
+    def lost(self, job: JobState) -> str:  # noqa: ARG002
+        """See :class:`Fleet`."""
+        return ""
+
+
+class RentedServers:
+    """Servers that are rented, some at once; servers of one's own among the jobs pass through."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        rental: Rental,
+        *,
+        budget: float | None,
+        say: Callable[[str], None],
+        warn: Callable[[str, dict[str, object]], None],
+        cancelled: threading.Event,
+    ) -> None:
+        """Rent for the sweep of ``ledger``.
+
+        Args:
+            ledger: its book.
+            rental: gets and gives back one server.
+            budget: the most that the sweep may cost, in the currency of the jobs' ``budget_per_hour``; none for no
+                limit.
+            say: tells people what happens.
+            warn: told of an event by its name (``budget-80-percent``, ``leak``) and facts.
+            cancelled: set when the user asked for the end.
+        """
+        self._ledger, self._rental, self._budget = ledger, rental, budget
+        self._say, self._warn, self._cancelled = say, warn, cancelled
+        self._waiting: list[str] = []
+        self._renting: dict[str, Future[JobState]] = {}
+        self._using: set[str] = set()
+        self._returning: dict[str, Future[JobState]] = {}
+        self._ready: list[JobState] = []
+        self._failed: list[tuple[JobState, str]] = []
+        self._stopped_vendors: dict[str, str] = {}
+        self._warned = False
+        self._changed = threading.Event()
+        self._up = ThreadPoolExecutor(ENGINES, thread_name_prefix="rent")
+        self._down = ThreadPoolExecutor(ENGINES, thread_name_prefix="give-back")
+
+    def __enter__(self) -> Self:
+        """See :class:`Fleet`."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """See :class:`Fleet`."""
+        self._waiting.clear()
+        if self._renting:
+            # a create that is under way is ended by the engine when the user asked for it; else it comes up and goes
+            self._say(f"Waiting for {len(self._renting)} servers that are being made, to destroy them.")
+        for name, future in list(self._renting.items()):
+            future.cancel()
+            self._settle_rent(name, future)
+        for job in (*self._ready, *(self._ledger.job(name) for name in self._using)):
+            self.release(job)
+        for job in self._ledger.jobs:
+            if job.alive and job.job not in self._returning:
+                self.release(job)
+        if self._returning:
+            self._say(f"Destroying {len(self._returning)} servers.")
+        for name, returning in list(self._returning.items()):
+            self._settle_return(name, returning)
+        self._up.shutdown()
+        self._down.shutdown()
+
+    def take(self, jobs: Sequence[JobState], *, standing: bool = False) -> None:
+        """See :class:`Fleet`."""
+        for job in jobs:
+            if not job.rented:
+                self._ready.append(job)
+            elif standing:
+                self._using.add(job.job)
+                self._ready.append(job)
+            else:
+                self._waiting.append(job.job)
+
+    def hold(self, job: JobState) -> None:
+        """A job uses its server already."""
+        self._using.add(job.job)
+
+    def advance(self) -> None:
+        """See :class:`Fleet`."""
+        for name, future in [(name, one) for name, one in self._renting.items() if one.done()]:
+            self._settle_rent(name, future)
+        for name, returning in [(name, one) for name, one in self._returning.items() if one.done()]:
+            self._settle_return(name, returning)
+        self._warn_of_budget()
+        if self._cancelled.is_set():
+            return
+        for name in list(self._waiting):
+            job = self._ledger.job(name)
+            if job.vendor in self._stopped_vendors:
+                self._waiting.remove(name)
+                self._failed.append((job, self._stopped_vendors[job.vendor]))
+            elif self._room_for(job):
+                # the expiry is noted before the next job is looked at, so that its money is committed
+                self._waiting.remove(name)
+                self._renting[name] = self._submit(self._up, self._rent, name)
+        self._give_up_if_broke()
+
+    def _room_for(self, job: JobState) -> bool:
+        request = self._ledger.request
+        if len(self._renting) >= ENGINES:
+            return False
+        alive = [*self._renting, *self._using, *self._returning]
+        if len(alive) >= request.concurrency:
+            return False
+        vendors = Counter(self._ledger.job(name).vendor for name in alive)
+        return vendors[job.vendor] < request.per_vendor and self._affordable(job)
+
+    def _affordable(self, job: JobState) -> bool:
+        if self._budget is None:
+            return True
+        now = datetime.now(UTC)
+        # those that were told to start and have not noted it yet count with their whole lifetime, in its dearest place
+        jobs = [_as_started(one, now) if one.job in self._renting else one for one in self._ledger.jobs]
+        return may_start(job, jobs, self._budget, now)
+
+    def _give_up_if_broke(self) -> None:
+        """Where nothing is alive that could turn out cheaper, what can't be paid now can't be paid later."""
+        if self._renting or self._using or self._returning or self._ready:
+            return
+        for name in list(self._waiting):
+            job = self._ledger.job(name)
+            if not self._affordable(job):
+                self._waiting.remove(name)
+                self._failed.append((job, "the budget does not cover it: begin it with a higher one"))
+
+    def _warn_of_budget(self) -> None:
+        if self._budget and not self._warned:
+            used = used_fraction(self._ledger.jobs, self._budget, datetime.now(UTC))
+            if used >= WARN_AT:
+                self._warned = True
+                self._say(f"{used:.0%} of the budget is spent or committed.")
+                self._warn("budget-80-percent", {"sweep": self._ledger.sweep, "used_fraction": round(used, 4)})
+
+    def ready(self) -> list[JobState]:
+        """See :class:`Fleet`."""
+        ready, self._ready = self._ready, []
+        return ready
+
+    def failed(self) -> list[tuple[JobState, str]]:
+        """See :class:`Fleet`."""
+        failed, self._failed = self._failed, []
+        return failed
+
+    def release(self, job: JobState) -> None:
+        """See :class:`Fleet`."""
+        self._using.discard(job.job)
+        now = self._ledger.job(job.job)
+        if now.alive and job.job not in self._returning:
+            self._returning[job.job] = self._submit(self._down, self._rental.give_back, job.job)
+
+    @property
+    def busy(self) -> bool:
+        """See :class:`Fleet`."""
+        return bool(self._waiting or self._renting or self._returning or self._ready or self._failed)
+
+    def wait(self, seconds: float) -> None:
+        """See :class:`Fleet`."""
+        deadline = time.monotonic() + seconds
+        while not self._cancelled.is_set():
+            left = deadline - time.monotonic()
+            # in short pieces, because a signal that asks for the end does not set this event
+            if left <= 0 or self._changed.wait(min(left, 0.25)):
+                break
+        self._changed.clear()
+
+    def lost(self, job: JobState) -> str:
+        """See :class:`Fleet`."""
+        if not job.rented:
+            return ""
+        try:
+            there = self._rental.exists(job)
+        except BenchctlError:
+            return ""
+        if there:
+            return ""
+        return "the vendor took the spot server back" if job.allocation == "SPOT" else "the vendor lists it no longer"
+
+    def _rent(self, name: str) -> JobState:
+        job = self._ledger.job(name)
+        if job.alive:
+            # of an earlier start: whatever became of it, what follows begins with nothing
+            self._rental.give_back(name, stage=job.stage)
+        return self._rental.rent(name)
+
+    def _submit(self, pool: ThreadPoolExecutor, work: Callable[[str], JobState], name: str) -> Future[JobState]:
+        future = pool.submit(work, name)
+        future.add_done_callback(lambda _: self._changed.set())
+        return future
+
+    def _settle_rent(self, name: str, future: Future[JobState]) -> None:
+        self._renting.pop(name, None)
+        if future.cancelled():
+            return
+        try:
+            job = future.result()
+        except GaveUpError as error:
+            job = self._ledger.job(name)
+            if error.vendor_stopped:
+                self._stopped_vendors[job.vendor] = error.problem
+            if not error.cancelled:
+                self._failed.append((job, error.problem))
+        except LeakError as error:
+            self._leak(name, error)
+            self._failed.append((self._ledger.job(name), str(error)))
+        except BenchctlError as error:
+            self._failed.append((self._ledger.job(name), str(error)))
+            self.release(self._ledger.job(name))
+        else:
+            self._using.add(name)
+            self._ready.append(job)
+
+    def _settle_return(self, name: str, future: Future[JobState]) -> None:
+        self._returning.pop(name, None)
+        try:
+            future.result()
+        except LeakError as error:
+            self._leak(name, error)
+            self._ledger.update(name, status="failed", error=str(error))
+        except BenchctlError as error:
+            self._say(f"{name}: {error}")
+
+    def _leak(self, name: str, error: LeakError) -> None:
+        self._say(f"LEAK? {name}: {error}")
+        self._warn("leak", {"sweep": self._ledger.sweep, "job": name, "problem": str(error)})
+
+
+def _as_started(job: JobState, now: datetime) -> JobState:
+    if job.alive:
+        return job
+    prices = [one["budget_per_hour"] for one in job.places if one.get("budget_per_hour") is not None]
+    return replace(
+        job,
+        launched_at=now.isoformat(),
+        expires_at=(now + timedelta(seconds=job.lifetime_seconds)).isoformat(),
+        gone_at=None,
+        budget_per_hour=max(prices, default=job.budget_per_hour),
+    )

@@ -1,0 +1,119 @@
+"""What is rented now, by the sweeps' books: what is alive, until when, and what it costs.
+
+This is what benchctl believes. What the clouds say is asked by ``benchctl reap --dry-run`` and ``status --check``.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from benchctl import budget
+from benchctl.errors import BenchctlError, UsageError
+from benchctl.ledger import JobState, jobs_of, read_book, sweep_names
+from benchctl.plan import parse_budget
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from benchctl.home import Home
+
+
+def rented(home: Home, now: datetime | None = None) -> dict[str, dict[str, Any]]:
+    """What :func:`account` says of each sweep that rents, by its name. A book that can't be read is left out."""
+    now = now or datetime.now(UTC)
+    found = {}
+    for name in sweep_names(home):
+        try:
+            book = read_book(home, name)
+            jobs = jobs_of(book)
+        except (BenchctlError, KeyError, TypeError, AttributeError):
+            continue
+        if any(job.rented for job in jobs):
+            found[name] = account(name, jobs, book.get("request") or {}, now)
+    return found
+
+
+def account(sweep: str, jobs: Iterable[JobState], request: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """What one sweep has alive, and its money. Pure.
+
+    Returns:
+        ``alive``: a row per server that exists or may exist; ``per_hour``: what they cost together by currency;
+        ``expires_at``: when the last of them must be gone; ``spent``, ``committed``: what all its servers have cost and
+        can cost at most, by currency; ``budget``, ``budget_currency``: as it was given, nothing without one.
+    """
+    jobs = [job for job in jobs if job.rented]
+    alive = [_row(sweep, job, now) for job in jobs if job.alive]
+    limit, currency = _budget(str(request.get("budget") or ""))
+    return {
+        "alive": alive,
+        "per_hour": total_per_hour(alive),
+        "expires_at": max((row["expires_at"] for row in alive if row["expires_at"]), default=None),
+        "spent": _by_currency(jobs, now, currency, budget.spent),
+        "committed": _by_currency(jobs, now, currency, budget.committed),
+        "budget": limit,
+        "budget_currency": currency,
+    }
+
+
+def total_per_hour(alive: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """What servers cost together per hour, by currency; those without a known price are left out."""
+    total: dict[str, float] = {}
+    for row in alive:
+        if row["price_per_hour"] is not None:
+            currency = row["currency"] or "?"
+            total[currency] = total.get(currency, 0.0) + row["price_per_hour"]
+    return dict(sorted(total.items()))
+
+
+def _row(sweep: str, job: JobState, now: datetime) -> dict[str, Any]:
+    launched, expires = _moment(job.launched_at), _moment(job.expires_at)
+    age = (now - launched).total_seconds() if launched else None
+    return {
+        "sweep_id": sweep,
+        "job_id": job.job,
+        "vendor_id": job.vendor,
+        "server_id": job.server,
+        "name": job.host,
+        "region": job.region,
+        "zone": job.zone,
+        "address": job.address,
+        "stage": job.stage,
+        "status": job.status,
+        "launched_at": launched,
+        "expires_at": expires,
+        "expired": expires is not None and expires <= now,
+        "price_per_hour": job.price_per_hour,
+        "currency": job.currency,
+        "cost": (
+            budget.cost(job.vendor, job.price_per_hour, age) if age is not None and job.price_per_hour is not None
+            else None
+        ),
+    }  # fmt: skip
+
+
+def _by_currency(jobs: Iterable[JobState], now: datetime, currency: str | None, reckon: Any) -> dict[str, float]:
+    """With a budget all is in its currency; without one each server is in that of its own price."""
+    if currency is not None:
+        return {currency: reckon(jobs, now)}
+    total: dict[str, float] = {}
+    for job in jobs:
+        if job.price_per_hour is None or job.currency is None:
+            continue
+        in_its_own = JobState(**{**vars(job), "budget_per_hour": job.price_per_hour})
+        total[job.currency] = total.get(job.currency, 0.0) + reckon([in_its_own], now)
+    return dict(sorted(total.items()))
+
+
+def _budget(text: str) -> tuple[float | None, str | None]:
+    try:
+        return parse_budget(text) if text else (None, None)
+    except UsageError:
+        return None, None
+
+
+def _moment(text: str | None) -> datetime | None:
+    if not text:
+        return None
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -1,0 +1,172 @@
+"""What renting adds to a plan: how long a server may live, what that can cost, in which order, within a budget. Pure.
+
+A rented server's *lifetime* is the time after which the cloud, or the reaper, ends it whatever happens: it is what the
+budget reckons with, so that it must be neither too short (a good measurement is cut) nor too long (few may run at
+once). It is made of
+
+- an allowance for making, booting and preparing it (:data:`PREPARE_SECONDS`),
+- the session: the most that measuring may take, which the module on the server keeps itself. That is the sum of the
+  scenarios' own limits, or three times what is expected where that is less, because the expectation is a guess good to
+  a factor of three; a quarter of an hour at least, because small guesses are the least certain,
+- an allowance for fetching the results and destroying it (:data:`END_SECONDS`),
+
+and never more than ``--max-hours``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from benchctl import budget as money
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from benchctl.plan import JobPlan, Price
+
+PREPARE_SECONDS = 20 * 60
+"""From asking for a server to the start of measuring, at most: creating (5 min), first boot and SSH (7), packages."""
+
+PREPARE_SECONDS_OF: Mapping[str, int] = {"azure": 40 * 60, "lab": 5 * 60}
+"""Vendors where that differs: Azure takes up to half an hour to create some; the lab's are containers."""
+
+END_SECONDS = 10 * 60
+"""From the end of measuring to the proof that it is gone."""
+
+USUAL_SECONDS = 8 * 60
+"""What making, preparing and destroying take when all goes well, which the expected cost contains."""
+
+BETWEEN_SECONDS = 60
+"""What lies between the scenarios, and is in no limit of theirs."""
+
+EXPECTED_TIMES = 3.0
+SESSION_AT_LEAST = 15 * 60
+
+DOWNLOAD_AT_WORST = 5e6
+"""Bytes per second of a slow network, for servers whose time can't be expected."""
+
+DISK_GB = 75
+"""Size of the boot disk that is asked for, GB, unless the models need more."""
+
+DISK_BESIDE_GB = 20
+"""What the system, swap and raw results need beside the models, GB."""
+
+
+def lived(job: JobPlan, max_hours: float, disk_gb: int) -> JobPlan:
+    """The job with its session, lifetime and disk; left out where ``max_hours`` leave no time to measure.
+
+    Args:
+        job: a job of a rented server that has been planned otherwise.
+        max_hours: how long a rented server may exist at most.
+        disk_gb: size of the disk as it was asked for; 0 for what the models need.
+    """
+    if not job.runs:
+        return job
+    allowances = PREPARE_SECONDS_OF.get(job.server.vendor, PREPARE_SECONDS) + END_SECONDS
+    session = sum(one.limit_seconds for one in job.models if not one.left_out)
+    session += job.fetch_bytes / DOWNLOAD_AT_WORST + BETWEEN_SECONDS
+    if job.expected_seconds is not None:
+        session = min(session, max(EXPECTED_TIMES * job.expected_seconds, SESSION_AT_LEAST))
+    most = max_hours * 3600 - allowances
+    if most < min(SESSION_AT_LEAST, session):
+        return replace(
+            job,
+            left_out=f"{max_hours:g} hours leave no time to measure: making and returning it may take "
+            f"{allowances / 60:.0f} minutes",
+        )
+    seconds = math.ceil(min(session, most))
+    return replace(
+        job,
+        session_seconds=seconds,
+        lifetime_seconds=seconds + allowances,
+        disk_gb=disk_gb or disk_needed(job.fetch_bytes),
+    )
+
+
+def disk_needed(model_bytes: int) -> int:
+    """Size of a boot disk that holds the models, GB."""
+    return max(DISK_GB, math.ceil(model_bytes / 1e9) + DISK_BESIDE_GB)
+
+
+def expected_cost(job: JobPlan, price: Price | None = None) -> float | None:
+    """What a job should cost, in the currency of the price; nothing without a price or an expectation.
+
+    Args:
+        job: the job.
+        price: at this price; at that of its cheapest place without it.
+    """
+    price = price or job.server.price
+    if price is None or not job.runs:
+        return None
+    seconds = job.limit_seconds if job.expected_seconds is None else job.expected_seconds
+    if not job.server.rented:
+        return price.cost(seconds)
+    return money.cost(job.server.vendor, price.per_hour, seconds + USUAL_SECONDS)
+
+
+def committed_cost(job: JobPlan) -> float | None:
+    """What a job can cost at most, in the currency of its price: its cheapest place over its whole lifetime."""
+    price = job.server.price
+    if price is None or not job.runs:
+        return None
+    if not job.server.rented:
+        return price.cost(job.limit_seconds)
+    return money.cost(job.server.vendor, price.per_hour, job.lifetime_seconds)
+
+
+def in_order(jobs: Sequence[JobPlan]) -> tuple[JobPlan, ...]:
+    """Jobs by how cheap their information is, the vendors taking turns; what is left out comes last.
+
+    Of each vendor that job comes first whose outcomes are expected to cost least, so that a sweep that ends early has
+    learnt the most; one vendor's many cheap servers do not keep the others waiting.
+    """
+    queues: dict[str, list[JobPlan]] = defaultdict(list)
+    for job in jobs:
+        if job.runs:
+            queues[job.server.vendor].append(job)
+    for queue in queues.values():
+        queue.sort(key=_cost_per_outcome)
+    turns = [(turn, vendor, job) for vendor, queue in queues.items() for turn, job in enumerate(queue)]
+    turns.sort(key=lambda one: (one[0], one[1]))
+    return (*(job for _, _, job in turns), *(job for job in jobs if not job.runs))
+
+
+def _cost_per_outcome(job: JobPlan) -> tuple[bool, int, float, str]:
+    """Second instances of a type tell less than the first one of another."""
+    cost = expected_cost(job)
+    return cost is None, job.server.replica, (cost or 0.0) / max(1, job.scenarios), job.job
+
+
+def within(jobs: Sequence[JobPlan], amount: float, currency: str) -> tuple[JobPlan, ...]:
+    """The jobs that a budget pays for, in order: what it does not is left out, and the reason says by how much.
+
+    Left out are jobs that could never start, because what they can cost at most is more than the whole budget, and
+    those that are expected to come when it is used up. While the sweep runs nothing starts that could pass the budget
+    (:func:`benchctl.budget.may_start`).
+    """
+    chosen: list[JobPlan] = []
+    spent = 0.0
+    for job in jobs:
+        if not job.runs:
+            chosen.append(job)
+            continue
+        per_hour = job.server.places[0].budget_per_hour if job.server.places else None
+        if per_hour is None:
+            chosen.append(replace(job, left_out="there is a budget, and what it costs is unknown"))
+            continue
+        most = money.cost(job.server.vendor, per_hour, job.lifetime_seconds)
+        seconds = job.limit_seconds if job.expected_seconds is None else job.expected_seconds
+        expected = min(most, money.cost(job.server.vendor, per_hour, seconds + USUAL_SECONDS))
+        if most > amount:
+            reason = f"could cost {most:.4g} {currency}, and the budget is {amount:.4g}"
+        elif spent + expected > amount:
+            reason = f"would cost about {expected:.4g} {currency}, {amount - spent:.4g} are left of the budget"
+        else:
+            spent += expected
+            chosen.append(job)
+            continue
+        chosen.append(replace(job, left_out=reason))
+    return tuple(chosen)

@@ -1,0 +1,131 @@
+"""``benchctl reap`` after a kill: real engine, real SDKs, the vendors' own clients, against emulated clouds."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from benchctl.clouds.stacks import Stacks
+from benchctl.ledger import jobs_of, read_book
+from controllers import Controller
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+
+    from benchctl.home import Home
+    from emulation.fixtures import Emulated
+
+    Run = Callable[..., subprocess.CompletedProcess[str]]
+
+VENDORS = ("hetzner", "upcloud")
+REAP = ("reap", "--vendors", ",".join(VENDORS), "--settle", "1")
+
+
+@pytest.fixture
+def environment(world: Emulated) -> dict[str, str]:
+    from emulation.engine import engine_root
+
+    binaries = str(engine_root() / "bin")
+    return {**world.environment, "PATH": os.pathsep.join((world.environment["PATH"], binaries))}
+
+
+def engines(sweep: str) -> list[int]:
+    """Processes of this machine that work for a sweep: engines and plugins, by the mark that they carry."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            marked = f"/{sweep}.".encode() in (entry / "environ").read_bytes()
+        except OSError:
+            continue
+        if marked and int(entry.name) != os.getpid():
+            found.append(int(entry.name))
+    return found
+
+
+def clean(home: Home, environment: dict[str, str], sweep: str) -> None:
+    """Nothing of a sweep is left: no stack, no process, and the book knows."""
+    assert Stacks(home, environment={**os.environ, **environment}).names() == []
+    assert engines(sweep) == []
+    assert not any(job.alive for job in jobs_of(read_book(home, sweep)))
+
+
+def test_a_kill_in_the_middle_of_create_leaves_nothing(
+    home: Home, world: Emulated, environment: dict[str, str], benchctl: Run
+) -> None:
+    """Controller and engines are killed while two vendors make their servers: all of it is found and destroyed."""
+    world.fault("slow", call="create", kind="server", seconds=1.5, times=2)
+    with Controller(home, environment, VENDORS) as controller:
+        world.until(lambda: len(world.journal(call="create", kind="server")) == 2, 120)
+        controller.kill()
+        for engine in engines(controller.sweep):
+            if (Path("/proc") / str(engine) / "comm").read_text().strip() == "pulumi":
+                os.kill(engine, signal.SIGKILL)
+    done = benchctl(*REAP, env=environment)
+    assert world.alive() == [], done.stderr
+    assert done.returncode == 0, done.stderr
+    clean(home, environment, controller.sweep)
+
+
+def test_what_a_killed_controller_left_is_seen_then_destroyed(
+    home: Home, world: Emulated, environment: dict[str, str], benchctl: Run
+) -> None:
+    """A look tells what there is and changes nothing; the reaper then works through lag, lies and failures."""
+    with Controller(home, environment, VENDORS) as controller:
+        controller.until("ready")
+        before = world.names()
+        assert benchctl(*REAP, env=environment).returncode == 0
+        assert world.names() == before  # it runs, and is left alone
+        controller.kill()
+    seen = benchctl("status", "--check", "--json", env=environment, check=True)
+    looked = json.loads(seen.stdout)["clouds"]["found"]
+    assert {(one["vendor"], one["decision"]) for one in looked} == {(one, "orphaned") for one in VENDORS}
+    told = benchctl("status", env=environment, check=True).stdout
+    assert "2 alive, 1.000 EUR an hour." in told
+    assert benchctl(*REAP, "--grace", "1h", env=environment).returncode == 0
+    assert world.names() == before
+
+    for vendor in VENDORS:
+        world.lag(vendor, lingers_for_lists=2)
+        world.fault("fails", vendor=vendor, call="delete", via="api", times=2)
+        world.fault("lies", vendor=vendor, call="delete", kind="server", via="api")
+        world.fault("throttled", vendor=vendor, call="list", times=1)
+    done = benchctl(*REAP, "--json", env=environment)
+    assert world.alive() == [], done.stderr
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["found"]) >= len(before)
+    clean(home, environment, controller.sweep)
+    assert "Nothing is rented." in benchctl("status", env=environment, check=True).stdout
+
+
+def test_a_leak_cannot_be_overlooked(
+    home: Home, world: Emulated, environment: dict[str, str], benchctl: Run, tmp_path: Path
+) -> None:
+    """One vendor's delete lies for ever, the other's API is down: exit status 1, both said, the hook told."""
+    kept = tmp_path / "told.json"
+    hook = f"{sys.executable} -c \"import sys; open('{kept}', 'w').write(sys.stdin.read())\""
+    with Controller(home, environment, VENDORS, hook) as controller:
+        controller.until("ready")
+        controller.kill()
+    world.fault("lies", vendor="hetzner", call="delete", kind="server", times=10_000)
+    world.down("upcloud")
+    done = benchctl(*REAP, "--timeout", "4s", env=environment)
+    assert done.returncode == 1
+    assert "LEAK: hetzner server benchctl-job-hetzner-" in done.stderr
+    assert "0.5000 EUR an hour" in done.stderr
+    assert "upcloud could not be asked, and may hold something" in done.stderr
+    assert "NOT CLEAN" in done.stdout
+    facts: dict[str, Any] = json.loads(kept.read_text())
+    assert [one["kind"] for one in facts["leaks"] if one["kind"] == "server"] == ["server"]
+    assert list(facts["not_asked"]) == ["upcloud"]
+    assert all(job.alive for job in jobs_of(read_book(home, controller.sweep)))
+
+    world.down("upcloud", down=False)
+    world.reset()  # the vendors' support has removed it all
+    assert benchctl(*REAP, env=environment).returncode == 0
+    clean(home, environment, controller.sweep)

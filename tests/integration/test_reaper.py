@@ -1,0 +1,389 @@
+"""The reaper against a cloud that lags, lies and fails, with real books, locks and tables.
+
+The vendor's API is a fake of the same protocol (``scripted_cloud``); the emulated clouds have tests of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from benchctl.clouds.reaper import Outcome, Patience, ReapReport, reap
+from benchctl.clouds.spec import SHARED_JOB, Asked, resource_name
+from benchctl.db.engine import open_database, reading
+from benchctl.db.schema import Instance
+from benchctl.ledger import JobState, Ledger, jobs_of, read_book
+from benchctl.refusals import Refusal
+from benchctl.request import SweepRequest
+from llama_bench_core import state
+from llama_bench_core.suite import Suite
+from scripted_cloud import ScriptedClient, refused, thing
+from sqlalchemy import select
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from benchctl.home import Home
+    from sqlalchemy import Engine
+
+SUITE = Suite.from_dict({"name": "some", "models": ["m"], "scenarios": {"pp": {16: 2}}})
+QUICK = Patience(deadline_seconds=20, pause_seconds=0.01, longest_pause_seconds=0.05, settle_seconds=0, tries=3)
+"""For a cloud that answers at once."""
+
+
+@pytest.fixture
+def engine(home: Home) -> Iterator[Engine]:
+    engine = open_database(home.ensure().database_url)
+    yield engine
+    engine.dispose()
+
+
+def iso(hours: float) -> str:
+    return (datetime.now(UTC) + timedelta(hours=hours)).isoformat(timespec="milliseconds")
+
+
+def rented(name: str = "cx22", **changes: Any) -> JobState:
+    plain: dict[str, Any] = {
+        "job": name, "vendor": "hcloud", "server": name, "host": name, "lifetime_seconds": 3600, "attempt": 1,
+        "stage": "benching", "status": "running", "launched_at": iso(-0.1), "expires_at": iso(1),
+        "price_per_hour": 0.5, "currency": "EUR", "region": "fsn1", **changes,
+    }  # fmt: skip
+    return JobState(**plain)
+
+
+def begin(home: Home, engine: Engine, *jobs: JobState, hook: str = "", name: str = "s1") -> Ledger:
+    """A sweep whose book is written, and whose servers were asked for; nobody runs it."""
+    request = SweepRequest(vendors=("hetzner",), suite=SUITE, models=(), hook=hook)
+    book = Ledger.create(home, engine, request, jobs or (rented(),), sweep=name)
+    for job in book.jobs:
+        book.asked(job.job, [Asked("server", resource_name(name, job.job))])
+    return book
+
+
+def server(job: str = "cx22", sweep: str = "s1", **more: Any) -> Any:
+    more = {"expires_at": int(time.time()) + 3600, "region": "fsn1", **more}
+    return thing(more.pop("name", resource_name(sweep, job)), sweep, job, **more)
+
+
+def rows(engine: Engine) -> dict[str, str]:
+    with reading(engine) as session:
+        return {one.instance_id: one.state for one in session.scalars(select(Instance))}
+
+
+def run(home: Home, engine: Engine | None, client: ScriptedClient, **options: Any) -> ReapReport:
+    options = {"environment": {}, "patience": QUICK, **options}
+    return reap(home, engine, clients={"hetzner": client}, **options)
+
+
+def test_an_orphan_is_destroyed_and_noted(home: Home, engine: Engine) -> None:
+    """Its controller is gone: the server is destroyed; file and tables say so, and the job can be resumed."""
+    begin(home, engine)
+    client = ScriptedClient([server()])
+    told: list[str] = []
+    report = run(home, engine, client, report=told.append)
+    assert [one.verdict.resource.name for one in report.destroyed] == [resource_name("s1", "cx22")]
+    assert report.clean
+    assert client.things == {}
+    assert client.looks == 3  # one that shows it, two that don't
+    (job,) = jobs_of(read_book(home, "s1"))
+    assert (job.stage, job.status, job.alive) == ("gone", "stopped", False)
+    assert rows(engine) == {resource_name("s1", "cx22"): "gone"}
+    assert "nobody runs its sweep" in told[0]
+
+
+def test_nothing_to_do_is_one_look(home: Home, engine: Engine) -> None:
+    """Where neither books nor cloud hold anything, one list is enough."""
+    client = ScriptedClient()
+    assert run(home, engine, client).clean
+    assert client.calls == [("find", "")]
+
+
+def test_a_look_changes_nothing(home: Home, engine: Engine) -> None:
+    """--dry-run: the cloud, the book and the tables stay as they are."""
+    begin(home, engine)
+    before = (home.sweeps / "s1" / "sweep.json").read_text()
+    client = ScriptedClient([server()])
+    report = run(home, engine, client, dry_run=True)
+    assert [one.outcome for one in report.findings] == [Outcome.WOULD]
+    assert client.deleted == []
+    assert (home.sweeps / "s1" / "sweep.json").read_text() == before
+    assert set(rows(engine).values()) == {"asked"}
+    assert not (home.sweeps / "s1" / "lock").exists()
+
+
+def test_servers_go_before_what_they_hold(home: Home, engine: Engine) -> None:
+    """Server, disk, address, firewall, subnet, network; and what hangs on a server is not asked for before it."""
+    begin(home, engine)
+    kinds = ["network", "firewall", "address", "subnet", "key", "disk"]
+    things = [server(kind=kind, id=kind, name=kind) for kind in kinds]
+    client = ScriptedClient([*things, server(kind="disk", id="boot", name="boot", attached=True), server()])
+    client.needs = {"firewall": resource_name("s1", "cx22"), "network": "subnet"}
+    run(home, engine, client)
+    order = [one if one in ("boot", *kinds) else "server" for one in client.deleted]
+    assert order[:1] == ["server"]
+    assert order.index("disk") < order.index("firewall") < order.index("subnet") < order.index("network")
+    assert order.index("boot") > order.index("network")  # free after the next list
+    assert client.things == {}
+
+
+def test_lists_that_lag_are_waited_for(home: Home, engine: Engine) -> None:
+    """What is deleted stays listed for a while, and what was made late shows late: both are gone at the end."""
+    begin(home, engine, rented("cx22"), rented("cx32"))
+    client = ScriptedClient([server("cx22")])
+    client.lag[resource_name("s1", "cx22")] = 3
+    client.late = [(4, server("cx32"))]
+    # "asked" without an answer, a moment ago: a killed engine's provider may go on creating it
+    report = run(home, engine, client, patience=Patience(20, 0.02, 0.05, settle_seconds=1.0, tries=3))
+    assert len(report.destroyed) == 2
+    assert client.things == {}
+    assert report.clean
+
+
+def test_what_may_come_yet_is_not_called_gone(home: Home, engine: Engine) -> None:
+    """When the time ends before that of a late server, the ledger goes on believing in it, and a note says so."""
+    begin(home, engine)
+    report = run(home, engine, ScriptedClient(), patience=Patience(0.2, 0.01, 0.02, settle_seconds=60, tries=3))
+    assert set(rows(engine).values()) == {"asked"}
+    assert jobs_of(read_book(home, "s1"))[0].alive
+    assert any("may be listed yet" in note for note in report.notes)
+
+
+def test_a_delete_that_lies_is_found_out(home: Home, engine: Engine) -> None:
+    """The API says that it is deleted and lists it: it is deleted again."""
+    begin(home, engine)
+    client = ScriptedClient([server()])
+    client.lies[resource_name("s1", "cx22")] = 3
+    assert run(home, engine, client).clean
+    assert client.deleted == [resource_name("s1", "cx22")] * 4
+
+
+def test_a_delete_that_fails_is_tried_again(home: Home, engine: Engine) -> None:
+    """Throttled, locked, down: with a growing pause, until it works; another thing's failure keeps nothing alive."""
+    begin(home, engine, rented("cx22"), rented("cx32"))
+    client = ScriptedClient([server("cx22"), server("cx32")])
+    client.delete_problems[resource_name("s1", "cx22")] = [
+        refused("rate_limit_exceeded", Refusal.THROTTLED), refused("locked"), ValueError("odd"),  # type: ignore[list-item]
+    ]  # fmt: skip
+    assert run(home, engine, client).clean
+    assert client.deleted.count(resource_name("s1", "cx22")) == 4
+    assert client.deleted.count(resource_name("s1", "cx32")) == 1
+
+
+def test_a_delete_that_hangs_holds_up_nothing(home: Home, engine: Engine) -> None:
+    """It is left to itself, the list is looked at again, and the others go; what it was to delete is a leak."""
+    begin(home, engine, rented("cx22"), rented("cx32"))
+    client = ScriptedClient([server("cx22"), server("cx32"), server(kind="disk", name="disk")])
+    client.hangs = {resource_name("s1", "cx22"): threading.Event()}
+    patience = Patience(1.5, 0.01, 0.05, settle_seconds=0, delete_seconds=0.1)
+    try:
+        report = run(home, engine, client, patience=patience)
+    finally:
+        client.hangs.popitem()[1].set()
+    assert [one.verdict.job for one in report.leaks] == ["cx22"]
+    assert report.leaks[0].problem == "its deletion has not ended in time"
+    assert len(report.destroyed) == 2
+
+
+def test_what_a_server_holds_waits_for_it(home: Home, engine: Engine) -> None:
+    """While a server will not go, its disk is not asked to, for a few rounds: some clients would wait for minutes."""
+    begin(home, engine)
+    client = ScriptedClient([server(), server(kind="disk", name="disk")])
+    client.delete_problems[resource_name("s1", "cx22")] = [refused("503"), refused("503")]
+    run(home, engine, client)
+    assert client.deleted == [*[resource_name("s1", "cx22")] * 3, "disk"]
+
+
+def test_what_is_left_is_a_leak(home: Home, engine: Engine) -> None:
+    """After the deadline: said with the vendor's words and the price; the ledger does not call it gone."""
+    begin(home, engine)
+    client = ScriptedClient([server()])
+    client.delete_problems[resource_name("s1", "cx22")] = [refused("locked (locked)")] * 10_000  # type: ignore[assignment]
+    report = run(home, engine, client, patience=Patience(0.3, 0.01, 0.05, settle_seconds=0))
+    assert not report.clean
+    (leak,) = report.leaks
+    assert (leak.problem, leak.verdict.price_per_hour) == ("locked (locked)", 0.5)
+    assert jobs_of(read_book(home, "s1"))[0].alive
+    assert rows(engine) == {resource_name("s1", "cx22"): "alive"}
+
+
+def test_the_sweeps_hook_is_told_of_its_leak(home: Home, engine: Engine, tmp_path: Path) -> None:
+    """The hook that the sweep was begun with gets the leak; a sweep without one tells nobody."""
+    said = tmp_path / "told"
+    hook = f"{sys.executable} -c \"import sys; open('{said}', 'a').write(sys.stdin.read())\""
+    begin(home, engine, hook=hook)
+    client = ScriptedClient([server(), server("x", "stranger")])
+    client.lies = {resource_name("s1", "cx22"): 10_000, resource_name("stranger", "x"): 10_000}
+    run(home, engine, client, everything=True, patience=Patience(0.2, 0.01, 0.05, settle_seconds=0))
+    facts = json.loads(said.read_text())
+    assert facts["event"] == "leak"
+    assert [one["job"] for one in facts["leaks"]] == ["cx22"]
+
+
+def test_a_sweep_that_runs_is_left_alone(home: Home, engine: Engine) -> None:
+    """Another process holds its lock: neither its servers nor its book are touched."""
+    begin(home, engine)
+    before = (home.sweeps / "s1" / "sweep.json").read_text()
+    client = ScriptedClient([server()])
+    with another_process(home.sweeps / "s1" / "lock"):
+        report = run(home, engine, client, everything=True)
+    assert [one.outcome for one in report.findings] == [Outcome.KEPT]
+    assert client.deleted == []
+    assert (home.sweeps / "s1" / "sweep.json").read_text() == before
+    assert set(rows(engine).values()) == {"asked"}
+
+
+def test_an_orphan_cannot_be_resumed_meanwhile(home: Home, engine: Engine) -> None:
+    """While the reaper destroys an orphan it holds its lock."""
+    begin(home, engine)
+    client = ScriptedClient([server()])
+    held = []
+    client.before_find = lambda: held.append(state.is_locked(home.sweeps / "s1" / "lock"))
+    run(home, engine, client)
+    assert held
+    assert all(held)
+    assert not state.is_locked(home.sweeps / "s1" / "lock")
+
+
+def test_the_sweep_that_calls_keeps_what_it_uses(home: Home, engine: Engine) -> None:
+    """With its open ledger: live jobs' servers stay, what ended jobs left goes, and it is the one that is written."""
+    book = begin(home, engine, rented("a"), rented("b"), rented("c"))
+    book.update("a", status="failed", stage="benching")
+    client = ScriptedClient([server("a"), server("b"), thing("fw", "s1", SHARED_JOB, kind="firewall")])
+    with state.locked(book.folder / "lock", {"sweep": "s1"}):
+        report = run(home, engine, client, own=book)
+        assert [one.verdict.job for one in report.destroyed] == ["a"]
+        assert not book.job("a").alive
+        assert book.job("b").alive
+        # its server is not listed, whatever the book believed
+        assert (book.job("c").alive, book.job("c").status) == (False, "stopped")
+        for name in ("b", "c"):
+            book.update(name, status="finished", stage="gone", gone_at=iso(0))
+        report = run(home, engine, client, own=book)
+    assert sorted(one.verdict.job for one in report.destroyed) == ["b", SHARED_JOB]
+    assert client.things == {}
+
+
+def test_strangers_go_only_when_asked_for(home: Home, engine: Engine) -> None:
+    """A sweep that this ledger does not know: kept, destroyed with everything, or when its time is over."""
+    client = ScriptedClient([server("x", "other"), server("y", "late", expires_at=int(time.time()) - 5)])
+    report = run(home, engine, client)
+    assert [one.verdict.sweep for one in report.destroyed] == ["late"]
+    assert report.clean
+    assert [one.verdict.sweep for one in run(home, engine, client, everything=True).destroyed] == ["other"]
+
+
+def test_one_vendors_failure_stops_no_other(home: Home, engine: Engine) -> None:
+    """No login, a bug, an API that is down or hangs: said for each; the others are cleaned."""
+    begin(home, engine)
+    down, wrong, broken, hangs = (ScriptedClient() for _ in range(4))
+    down.find_problems = [refused("503", Refusal.OUTAGE)] * 99
+    wrong.find_problems = [refused("unauthorized", Refusal.ACCOUNT)] * 99
+    released = threading.Event()
+
+    def bug() -> None:
+        raise KeyError("state")
+
+    broken.before_find = bug
+    hangs.before_find = lambda: released.wait(30) and None
+    works = ScriptedClient([server()])
+    clients = {"aws": down, "gcp": wrong, "azure": broken, "upcloud": hangs, "hetzner": works}
+    try:
+        report = reap(
+            home, engine, clients=clients, environment={}, patience=Patience(0.5, 0.01, 0.05, settle_seconds=0, tries=4)
+        )
+    finally:
+        released.set()
+    assert set(report.problems) == {"aws", "gcp", "azure", "upcloud"}
+    assert not report.clean
+    assert "KeyError" in report.problems["azure"]
+    assert "did not answer" in report.problems["upcloud"]
+    assert (down.looks, wrong.looks) == (4, 1)  # a login does not get better by asking
+    assert works.things == {}
+
+
+def test_a_list_that_fails_after_a_delete_proves_nothing(home: Home, engine: Engine) -> None:
+    """What can't be looked for again counts as left, and the ledger goes on believing in it."""
+    begin(home, engine)
+    client = ScriptedClient([server()])
+
+    def later() -> None:
+        if client.deleted:
+            client.find_problems = [refused("503", Refusal.OUTAGE)]
+
+    client.before_find = later
+    report = run(home, engine, client)
+    assert [one.outcome for one in report.findings] == [Outcome.LEFT]
+    assert jobs_of(read_book(home, "s1"))[0].alive
+
+
+def test_vendors_without_login(home: Home, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that holds nothing by the books is skipped, one that may hold something is a problem."""
+    import benchctl.clouds.reaper as reaper
+
+    class Cloud:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def login_problem(self, environment: dict[str, str]) -> str:  # noqa: ARG002
+            return f"Set {self.name.upper()}_TOKEN."
+
+    monkeypatch.setattr(reaper, "cloud_of", Cloud)
+    begin(home, engine)
+    report = reap(home, engine, environment={}, patience=QUICK)
+    assert dict(report.problems) == {"hetzner": "Set HETZNER_TOKEN."}
+    assert set(report.skipped) == {"aws", "gcp", "azure", "upcloud", "lab"}
+    named = reap(home, engine, environment={}, patience=QUICK, vendors=["gcp"])
+    assert set(named.problems) == {"gcp"}
+
+
+def test_without_a_database_the_books_are_enough(home: Home, engine: Engine) -> None:
+    """The names can be computed from the books alone."""
+    begin(home, engine)
+    client = ScriptedClient([thing(f"{resource_name('s1', 'cx22')}-disk", kind="disk"), server()])
+    assert len(run(home, None, client).destroyed) == 2
+
+
+def test_many_things_of_many_sweeps(home: Home, engine: Engine) -> None:
+    """A hundred servers, of which a third fail or lie at first: all gone, each noted once."""
+    names = [f"j{number}" for number in range(100)]
+    begin(home, engine, *(rented(name) for name in names))
+    client = ScriptedClient([thing(resource_name("s1", n), "s1", n, expires_at=int(time.time()) + 99) for n in names])
+    for number, name in enumerate(names):
+        if number % 3 == 0:
+            client.lies[resource_name("s1", name)] = 1
+        if number % 7 == 0:
+            client.delete_problems[resource_name("s1", name)] = [refused("conflict")]
+    report = run(home, engine, client)
+    assert len(report.destroyed) == 100
+    assert report.clean
+    assert set(rows(engine).values()) == {"gone"}
+    assert not any(job.alive for job in jobs_of(read_book(home, "s1")))
+
+
+class another_process:  # noqa: N801 - reads as a sentence
+    """A process of its own that holds a lock, until the block ends."""
+
+    def __init__(self, lock: Path) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        program = (
+            "import sys, pathlib\nfrom llama_bench_core import state\n"
+            "with state.locked(pathlib.Path(sys.argv[1]), {'sweep': 's1'}):\n"
+            "    print('held', flush=True)\n    sys.stdin.read()\n"
+        )
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", program, str(self._lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == b"held\n"
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate(timeout=30)

@@ -1,0 +1,215 @@
+"""One job's server at an emulated Hetzner, by the real engine, SDK and client, and where it says so real SSH."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from benchctl.clouds import rental as rentals
+from benchctl.clouds.reaper import reap
+from benchctl.clouds.rental import GaveUpError, LeakError, Rental
+from benchctl.clouds.stacks import Stacks
+from benchctl.db.engine import open_database, reading
+from benchctl.db.schema import Instance
+from benchctl.ledger import GONE, PROVISIONING, READY, JobState, Ledger
+from benchctl.models import load_models
+from benchctl.request import SweepRequest
+from benchctl.suites import load_suite
+from sqlalchemy import select
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from benchctl.home import Home
+    from emulation.fixtures import Emulated
+
+SWEEP = "20261126-0000-hetzner-ab12"
+
+
+def place(zone: str, price: float = 0.01) -> dict[str, Any]:
+    return {"region": zone, "zone": zone, "price_per_hour": price, "currency": "EUR", "budget_per_hour": None}
+
+
+class Bench:
+    """A rental with all that it says."""
+
+    def __init__(self, home: Home, world: Emulated, *zones: str) -> None:
+        suite = load_suite("quick")
+        request = SweepRequest(("hetzner",), suite, tuple(load_models()[name] for name in suite.model_names))
+        job = JobState(
+            job="cx22", vendor="hcloud", server="cx22", host="cx22", architecture="x86_64", lifetime_seconds=3600,
+            places=tuple(place(zone) for zone in zones),
+        )  # fmt: skip
+        self.world, self.home = world, home
+        self.engine = open_database(home.database_url)
+        self.ledger = Ledger.create(home, self.engine, request, [job], sweep=SWEEP)
+        self.said: list[str] = []
+        self.cancelled = threading.Event()
+        self.environment = environment = {**os.environ, **world.environment}
+        self.rental = Rental(
+            self.ledger,
+            Stacks(home, environment=environment),
+            ingress=lambda _vendor: "203.0.113.7/32",
+            say=self.said.append,
+            cancelled=self.cancelled,
+            environment=environment,
+            draw=random.Random(7),  # noqa: S311 - waits
+        )
+
+    def reap(self) -> None:
+        """What a sweep does at its end: what its jobs shared goes too."""
+        self.ledger.update("cx22", status="finished")
+        found = reap(
+            self.home, self.engine, sweep=SWEEP, own=self.ledger, vendors=["hetzner"], environment=self.environment
+        )
+        assert found.clean
+
+    def rows(self) -> dict[str, str]:
+        """What the database says of every resource that was asked for."""
+        with reading(self.engine) as session:
+            return {one.instance_id: one.state for one in session.scalars(select(Instance))}
+
+
+@pytest.fixture
+def no_ssh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing behind the servers of these tests that could answer SSH."""
+    monkeypatch.setattr(rentals, "_ssh_problem", lambda _job, _key, _known: "")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds, not minutes, until what a list shows still is called a leak."""
+    monkeypatch.setattr(rentals, "PROOF_SECONDS", 4.0)
+    monkeypatch.setattr(rentals, "LOOK_SECONDS", 0.2)
+
+
+@pytest.fixture
+def bench(home: Home, world: Emulated) -> Iterator[Bench]:
+    made = Bench(home, world, "fsn1", "nbg1", "hel1")
+    yield made
+    made.engine.dispose()
+
+
+@pytest.mark.usefixtures("no_ssh", "quick")
+def test_what_is_rented_is_written_down_and_surely_given_back(bench: Bench) -> None:
+    """Asked, alive, gone: in the ledger, in the table, and in the cloud; the shared things go last."""
+    job = bench.rental.rent("cx22")
+    assert (job.stage, job.region, job.price_per_hour, job.currency) == (READY, "fsn1", 0.01, "EUR")
+    assert (job.user, job.host_key.split()[0]) == ("root", "ssh-ed25519")
+    assert job.alive
+    assert bench.world.names("hetzner", "server") == [job.host]
+    assert set(bench.rows().values()) == {"alive"}
+    server = bench.world.alive("hetzner", "server")[0]["data"]
+    assert server["labels"]["benchctl-job"] == "cx22"
+    assert server["labels"]["benchctl-sweep"] == SWEEP
+
+    job = bench.rental.give_back("cx22")
+    assert (job.stage, job.alive) == (GONE, False)
+    assert bench.world.names("hetzner", "server") == []
+    bench.reap()
+    assert bench.world.alive("hetzner") == []
+    assert set(bench.rows().values()) == {"gone"}
+    # once more is nothing more
+    assert bench.rental.give_back("cx22").stage == GONE
+
+
+@pytest.mark.usefixtures("no_ssh", "quick")
+def test_sold_out_there_means_the_next_place(bench: Bench) -> None:
+    """Two places have none; the third has; what the vendor said is kept, and nothing of the tries is left."""
+    bench.world.fault("stock", vendor="hetzner", call="create", kind="server", place="fsn1")
+    bench.world.fault("after", vendor="hetzner", call="create", kind="server", place="nbg1")
+    bench.world.lag("hetzner", appears_after_lists=1)
+    job = bench.rental.rent("cx22")
+    assert job.region == "hel1"
+    assert (job.attempts[0]["region"], job.attempts[0]["refusal"]) == ("fsn1", "stock")
+    assert len(job.attempts) == 2
+    assert "resource_unavailable" in job.attempts[0]["said"]
+    # also the server that was made although the create failed, and that the list shows late
+    assert bench.world.names("hetzner", "server") == [job.host]
+
+
+@pytest.mark.usefixtures("no_ssh", "quick")
+def test_nowhere_to_be_had_leaves_nothing(bench: Bench) -> None:
+    """All places are sold out: the reason sums it up, and the cloud holds only what the sweep's jobs share."""
+    bench.world.fault("stock", vendor="hetzner", call="create", kind="server", times=99)
+    with pytest.raises(GaveUpError, match="3 tries in 3 regions") as caught:
+        bench.rental.rent("cx22")
+    assert not caught.value.vendor_stopped
+    assert not bench.ledger.job("cx22").alive
+    assert bench.ledger.job("cx22").stage == PROVISIONING
+    assert bench.world.names("hetzner", "server") == []
+
+
+@pytest.mark.usefixtures("no_ssh", "quick")
+def test_a_login_that_is_refused_stops_the_vendor(bench: Bench) -> None:
+    """No second place is tried with a token that the vendor does not know."""
+    bench.world.fault("unauthorized", vendor="hetzner", call="create", times=99)
+    with pytest.raises(GaveUpError, match="unauthorized") as caught:
+        bench.rental.rent("cx22")
+    assert caught.value.vendor_stopped
+
+
+@pytest.mark.usefixtures("no_ssh", "quick")
+def test_what_lies_about_being_gone_is_a_leak(bench: Bench) -> None:
+    """The vendor says that it deleted the server, and lists it still: an error names it, and the book says alive."""
+    job = bench.rental.rent("cx22")
+    bench.world.fault("lies", vendor="hetzner", call="delete", kind="server", times=99)
+    with pytest.raises(LeakError, match=job.host) as caught:
+        bench.rental.give_back("cx22")
+    assert [one.name for one in caught.value.left] == [job.host]
+    assert bench.ledger.job("cx22").alive
+    assert bench.rows()[job.host] == "alive"
+
+
+@pytest.mark.usefixtures("no_ssh", "quick")
+def test_a_delete_that_fails_is_tried_again(bench: Bench) -> None:
+    """The engine's delete fails again and again, and the list lags: gone all the same, by the vendor's client."""
+    bench.rental.rent("cx22")
+    bench.world.fault("fails", vendor="hetzner", call="delete", kind="server", via="engine", times=99)
+    bench.world.lag("hetzner", lingers_for_lists=2)
+
+    assert bench.rental.give_back("cx22").stage == GONE
+    assert bench.world.names("hetzner", "server") == []
+
+
+@pytest.mark.usefixtures("no_ssh", "quick")
+def test_the_users_end_in_the_middle_of_a_create_leaves_nothing(bench: Bench) -> None:
+    """The engine is ended while the vendor still makes the server: it is found and removed."""
+    bench.world.fault("slow", vendor="hetzner", call="create", kind="server", seconds=3)
+    failed: list[BaseException] = []
+
+    def rent() -> None:
+        try:
+            bench.rental.rent("cx22")
+        except BaseException as error:  # noqa: BLE001 - looked at below
+            failed.append(error)
+
+    thread = threading.Thread(target=rent)
+    thread.start()
+    bench.world.until(lambda: bench.world.journal(vendor="hetzner", call="create", kind="server"))
+    bench.cancelled.set()
+    thread.join(60)
+    assert isinstance(failed[0], GaveUpError)
+    assert failed[0].cancelled
+    assert bench.world.names("hetzner", "server") == []
+    assert not bench.ledger.job("cx22").alive
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_server_is_ready_when_it_lets_us_in_by_the_key_that_was_made_for_it(
+    home: Home, backed_world: Emulated
+) -> None:
+    """A container with sshd behind the server: its host key is the one of the book, and the sweep's key logs in."""
+    bench = Bench(home, backed_world, "fsn1")
+    try:
+        job = bench.rental.rent("cx22")
+        assert job.stage == READY
+        assert job.address
+        assert bench.rental.give_back("cx22").stage == GONE
+        bench.reap()
+        assert backed_world.alive("hetzner") == []
+    finally:
+        bench.engine.dispose()

@@ -1,0 +1,202 @@
+"""How many servers exist at once, for whom, and that all of them go: the fleet, over a rental that only remembers.
+
+The rental here is a fake; the real one is tried over emulated clouds in tests/integration.
+"""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from benchctl.clouds.rental import GaveUpError, LeakError
+from benchctl.db.engine import open_database
+from benchctl.fleet import RentedServers
+from benchctl.ledger import GONE, READY, JobState, Ledger
+from benchctl.models import load_models
+from benchctl.request import SweepRequest
+from benchctl.suites import load_suite
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from benchctl.errors import BenchctlError
+    from benchctl.home import Home
+
+PLACE = {"region": "r", "zone": "z", "price_per_hour": 1.0, "currency": "USD", "budget_per_hour": 1.0}
+
+
+class Rental:
+    """Rents when it is let to; keeps count of what exists."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.alive: set[str] = set()
+        self.most = 0
+        self.most_of: dict[str, int] = {}
+        self.go = threading.Event()
+        self.go.set()
+        self.refuse: dict[str, BenchctlError] = {}
+        self.cling: dict[str, BenchctlError] = {}
+        self.asked: list[str] = []
+        self._lock = threading.Lock()
+
+    def rent(self, name: str) -> JobState:
+        now = datetime.now(UTC)
+        with self._lock:
+            self.asked.append(name)
+        job = self.ledger.job(name)
+        self.go.wait(30)
+        if name in self.refuse:
+            raise self.refuse[name]
+        with self._lock:
+            self.alive.add(name)
+            self.most = max(self.most, len(self.alive))
+            count = sum(1 for one in self.alive if self.ledger.job(one).vendor == job.vendor)
+            self.most_of[job.vendor] = max(self.most_of.get(job.vendor, 0), count)
+        return self.ledger.update(
+            name, stage=READY, status="running", launched_at=now.isoformat(), gone_at=None, attempt=1,
+            expires_at=(now + timedelta(seconds=job.lifetime_seconds)).isoformat(), budget_per_hour=1.0,
+        )  # fmt: skip
+
+    def give_back(self, name: str, *, stage: str = "destroying") -> JobState:  # noqa: ARG002 - as the real one
+        if name in self.cling:
+            raise self.cling[name]
+        with self._lock:
+            self.alive.discard(name)
+        return self.ledger.update(name, stage=GONE, gone_at=datetime.now(UTC).isoformat())
+
+
+class Bench:
+    """A fleet with all that it is told."""
+
+    def __init__(self, home: Home, jobs: list[JobState], budget: float | None = None, **request: Any) -> None:
+        suite = load_suite("quick")
+        models = tuple(load_models()[name] for name in suite.model_names)
+        self.engine = open_database(home.database_url)
+        self.ledger = Ledger.create(
+            home, self.engine, SweepRequest(("gcp",), suite, models, **request), jobs, sweep="s"
+        )
+        self.rental = Rental(self.ledger)
+        self.said: list[str] = []
+        self.events: list[str] = []
+        self.cancelled = threading.Event()
+        self.fleet = RentedServers(
+            self.ledger,
+            self.rental,  # type: ignore[arg-type]
+            budget=budget,
+            say=self.said.append,
+            warn=lambda event, _facts: self.events.append(event),
+            cancelled=self.cancelled,
+        )
+
+    def run(self) -> tuple[list[str], dict[str, str]]:
+        """Take all jobs, give each back as soon as it is there; returns who was ready, and who failed why."""
+        ready: list[str] = []
+        failed: dict[str, str] = {}
+        with self.fleet:
+            self.fleet.take(self.ledger.jobs)
+            while self.fleet.busy:
+                self.fleet.advance()
+                for job in self.fleet.ready():
+                    ready.append(job.job)
+                    self.fleet.release(job)
+                failed |= {job.job: why for job, why in self.fleet.failed()}
+                self.fleet.wait(0.05)
+        return ready, failed
+
+
+@pytest.fixture
+def made() -> Iterator[list[Bench]]:
+    """What is to be closed."""
+    benches: list[Bench] = []
+    yield benches
+    for one in benches:
+        one.engine.dispose()
+
+
+def jobs(vendor: str, count: int, lifetime: int = 3600) -> list[JobState]:
+    return [
+        JobState(job=f"{vendor}-{n}", vendor=vendor, server=f"t{n}", host=f"{vendor}-{n}", lifetime_seconds=lifetime,
+                 places=(PLACE,))
+        for n in range(count)
+    ]  # fmt: skip
+
+
+def test_no_more_exist_at_once_than_was_asked_for(home: Home, made: list[Bench]) -> None:
+    """Three in all, two of one vendor; every job gets its turn, and nothing is left."""
+    bench = Bench(home, jobs("gcp", 6) + jobs("hcloud", 6), concurrency=3, per_vendor=2)
+    made.append(bench)
+    ready, failed = bench.run()
+    assert len(ready) == 12
+    assert failed == {}
+    assert bench.rental.most <= 3
+    assert max(bench.rental.most_of.values()) <= 2
+    assert bench.rental.alive == set()
+
+
+def test_nothing_starts_that_could_pass_the_budget(home: Home, made: list[Bench]) -> None:
+    """An hour at 1 USD each under 2.5 USD: two at once at most, and 80 % is told once."""
+    bench = Bench(home, jobs("gcp", 4), budget=2.5, concurrency=4, per_vendor=4)
+    made.append(bench)
+    ready, failed = bench.run()
+    assert bench.rental.most <= 2
+    # given back after an instant they cost next to nothing, so that the others can follow
+    assert len(ready) == 4
+    assert failed == {}
+    assert bench.events.count("budget-80-percent") <= 1
+
+
+def test_what_the_budget_never_covers_is_said(home: Home, made: list[Bench]) -> None:
+    """A job that is dearer than all of the budget fails with the reason; the others run."""
+    bench = Bench(home, [*jobs("gcp", 1), *jobs("hcloud", 1, lifetime=36000)], budget=2.0)
+    made.append(bench)
+    ready, failed = bench.run()
+    assert ready == ["gcp-0"]
+    assert "budget" in failed["hcloud-0"]
+
+
+def test_a_vendor_that_refuses_the_account_is_not_asked_again(home: Home, made: list[Bench]) -> None:
+    """The other jobs of that vendor fail with its words, unasked; those of other vendors go on."""
+    bench = Bench(home, jobs("gcp", 4) + jobs("hcloud", 2), concurrency=1)
+    made.append(bench)
+    bench.rental.refuse["gcp-0"] = GaveUpError("gcp refuses the account: forbidden", vendor_stopped=True)
+    ready, failed = bench.run()
+    assert ready == ["hcloud-0", "hcloud-1"]
+    assert set(failed) == {"gcp-0", "gcp-1", "gcp-2", "gcp-3"}
+    assert all("forbidden" in why for why in failed.values())
+    assert "gcp-3" not in bench.rental.asked
+
+
+def test_a_leak_is_told_and_touches_no_other_job(home: Home, made: list[Bench]) -> None:
+    """The job has failed with what is left, the hook is told, the others are measured."""
+    bench = Bench(home, jobs("gcp", 3))
+    made.append(bench)
+    bench.rental.cling["gcp-1"] = LeakError("gcp still lists server x", "Run 'benchctl reap'.", [])
+    ready, _ = bench.run()
+    assert len(ready) == 3
+    assert set(bench.events) == {"leak"}
+    job = bench.ledger.job("gcp-1")
+    assert (job.status, job.alive) == ("failed", True)
+    assert "still lists" in (job.error or "")
+    assert bench.rental.alive == {"gcp-1"}
+
+
+def test_whatever_ends_the_block_everything_is_given_back(home: Home, made: list[Bench]) -> None:
+    """An error in the middle: what exists, and what is just being made, is gone when the block is left."""
+    bench = Bench(home, jobs("gcp", 3))
+    made.append(bench)
+    bench.rental.go.clear()
+
+    def fail() -> None:
+        with bench.fleet:
+            bench.fleet.take(bench.ledger.jobs)
+            bench.fleet.advance()
+            bench.rental.go.set()
+            raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011 - the one above
+        fail()
+    assert bench.rental.asked
+    assert bench.rental.alive == set()
