@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import signal
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from benchctl.clouds import rental
 from benchctl.clouds.cloud import vendor_id
@@ -45,7 +45,7 @@ class Controller:
         context = multiprocessing.get_context("spawn")
         self._process = context.Process(target=_rent, args=(home, dict(environment), vendors, self.sweep, hook))
 
-    def __enter__(self) -> Controller:
+    def __enter__(self) -> Self:
         self._process.start()
         return self
 
@@ -66,12 +66,13 @@ class Controller:
         while not self._at(stage):
             assert time.monotonic() < deadline, "the controller did not get so far"
             assert self._process.is_alive(), "the controller has died"
+            assert not self._at("failed", "status"), self.jobs
             time.sleep(0.05)
 
-    def _at(self, stage: str) -> bool:
+    def _at(self, word: str, key: str = "stage") -> bool:
         if not (self.home.sweeps / self.sweep / "sweep.json").exists():
             return False
-        return all(job["stage"] == stage for job in self.jobs)
+        return all(job[key] == word for job in self.jobs)
 
     def kill(self) -> None:
         """SIGKILL: no last words."""
@@ -101,9 +102,16 @@ def _rent(home: Home, environment: dict[str, str], vendors: tuple[str, ...], swe
     warm_up(vendors)
     with state.locked(book.folder / "lock", {"sweep": sweep}):
         its = rental.Rental(book, Stacks(home), ingress=lambda _: "203.0.113.7/32", say=print)
-        threads = [threading.Thread(target=its.rent, args=(job.job,)) for job in jobs]
+        threads = [threading.Thread(target=_rent_one, args=(its, book, job.job)) for job in jobs]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         time.sleep(600)
+
+
+def _rent_one(its: rental.Rental, book: Ledger, job: str) -> None:
+    try:
+        its.rent(job)
+    except Exception as error:  # noqa: BLE001 - the test says it
+        book.update(job, status="failed", error=repr(error))

@@ -37,6 +37,7 @@ class ScriptedClient:
         self.lag: dict[str, int] = {}  # how often a thing that is gone is listed still
         self.late: list[tuple[int, Resource]] = []  # (number of lists before it shows, thing)
         self.needs: dict[str, str] = {}  # a name that can't go while the other is there
+        self.hangs: dict[str, threading.Event] = {}  # a name whose delete waits for the event
         self.before_find: Callable[[], None] = lambda: None
         self._ghosts: dict[tuple[str, str], Resource] = {}
         self._mutex = threading.Lock()
@@ -65,6 +66,8 @@ class ScriptedClient:
             return [*self.things.values(), *ghosts]
 
     def delete(self, resource: Resource) -> None:
+        if resource.name in self.hangs:
+            self.hangs[resource.name].wait(60)
         with self._mutex:
             self.calls.append(("delete", resource.name))
             problems = self.delete_problems.get(resource.name)

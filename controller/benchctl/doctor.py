@@ -5,7 +5,6 @@ Every check looks, and changes nothing. Values of credentials are never read, on
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import platform
 import shutil
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchctl.errors import BenchctlError
+from benchctl.request import CLOUDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -54,47 +54,6 @@ class Finding:
     packages: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Cloud:
-    """What a cloud vendor takes.
-
-    Attributes:
-        sdk: the Python module of its Pulumi provider.
-        logins: the sets of environment variables, each of which is a login.
-        or_else: another way to log in, in words; empty for none.
-        or_else_file: where that other way leaves its mark, below the home directory.
-    """
-
-    sdk: str
-    logins: tuple[tuple[str, ...], ...]
-    or_else: str = ""
-    or_else_file: str = ""
-
-
-# What the vendors' Pulumi providers read, as their documentation lists it.
-CLOUDS: Mapping[str, Cloud] = {
-    "aws": Cloud(
-        "pulumi_aws",
-        (("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), ("AWS_PROFILE",)),
-        "'aws configure'",
-        ".aws/credentials",
-    ),
-    "gcp": Cloud(
-        "pulumi_gcp",
-        (("GOOGLE_CREDENTIALS",), ("GOOGLE_APPLICATION_CREDENTIALS",)),
-        "'gcloud auth application-default login'",
-        ".config/gcloud/application_default_credentials.json",
-    ),
-    "azure": Cloud(
-        "pulumi_azure_native",
-        (("ARM_CLIENT_ID", "ARM_CLIENT_SECRET", "ARM_TENANT_ID", "ARM_SUBSCRIPTION_ID"),),
-        "'az login'",
-        ".azure/azureProfile.json",
-    ),
-    "hetzner": Cloud("pulumi_hcloud", (("HCLOUD_TOKEN",),)),
-    "upcloud": Cloud("pulumi_upcloud", (("UPCLOUD_TOKEN",), ("UPCLOUD_USERNAME", "UPCLOUD_PASSWORD"))),
-}
-
 DISK_BYTES = 3 << 30
 """The quick suite's two models take 0.5 GiB, a build of llama-bench 1 GiB; the rest is room for results."""
 
@@ -107,9 +66,9 @@ def examine(home: Home, environment: Mapping[str, str] | None = None) -> list[Fi
     environment = os.environ if environment is None else environment
     found = list(_local(home))
     found += _ssh()
-    engine = shutil.which("pulumi")
-    for name, cloud in CLOUDS.items():
-        found += _cloud(name, cloud, engine, environment)
+    engine = _engine(home, environment)
+    for name in CLOUDS:
+        found += _cloud(name, engine, environment)
     return found
 
 
@@ -119,7 +78,12 @@ def usable(findings: list[Finding], vendor: str) -> bool:
 
 
 def fix(home: Home, findings: list[Finding], report: Callable[[str], None]) -> list[str]:
-    """Mend what benchctl can mend itself, which is llama-bench; returns the commands that are left to the user."""
+    """Mend what benchctl can mend itself: llama-bench, and Pulumi's engine where a vendor's packages are installed.
+
+    Returns:
+        The commands that are left to the user.
+    """
+    from benchctl.clouds import engine_binary
     from benchctl.llama_bench_binary import resolve
 
     packages = sorted({package for finding in findings for package in finding.packages})
@@ -127,6 +91,14 @@ def fix(home: Home, findings: list[Finding], report: Callable[[str], None]) -> l
     lacking = any(f.check == "llama-bench" and f.state is not State.OK for f in findings)
     if lacking and not any(f.check == "compiler" and f.state is State.MISSING for f in findings):
         report(resolve(home, report=report).describe())
+    rentable = {f.vendor for f in findings if f.check == "sdk" and f.state is State.OK}
+    if any(f.check == "pulumi" and f.state is State.MISSING and f.vendor in rentable for f in findings):
+        try:
+            report(f"Pulumi's engine {engine_binary.install(home.cache, report).describe()}")
+        except engine_binary.NoPulumiError as error:
+            # what does not need it is ready all the same
+            report(str(error))
+            left.append("install Pulumi's engine, https://www.pulumi.com/docs/install/")
     return left
 
 
@@ -221,28 +193,54 @@ def _ssh() -> Iterator[Finding]:
         yield _finding("ssh", program, path is not None, path or "not found", mend, ("openssh-client",))
 
 
-def _cloud(name: str, cloud: Cloud, engine: str | None, environment: Mapping[str, str]) -> Iterator[Finding]:
-    """What renting servers of a cloud takes: Pulumi's engine, the provider's SDK, a login."""
-    yield _finding(
-        name,
-        "pulumi",
-        engine is not None,
-        engine or "not on PATH",
-        "Install Pulumi's engine: https://www.pulumi.com/docs/install/",
-    )
-    there = importlib.util.find_spec(cloud.sdk) is not None
-    yield _finding(
-        name,
-        "sdk",
-        there,
-        cloud.sdk if there else f"{cloud.sdk} is not installed",
-        f"pip install 'benchctl[{name}]'",
-    )
-    login = next((names for names in cloud.logins if all(environment.get(variable) for variable in names)), None)
-    elsewhere = bool(cloud.or_else_file) and (Path.home() / cloud.or_else_file).is_file()
-    ways = [" and ".join(names) for names in cloud.logins] + ([f"use {cloud.or_else}"] if cloud.or_else else [])
-    found = f"{' and '.join(login)} set" if login else f"~/{cloud.or_else_file}" if elsewhere else "none found"
-    yield _finding(name, "login", bool(login or elsewhere), found, f"Set {', or '.join(ways)}.")
+def _engine(home: Home, environment: Mapping[str, str]) -> tuple[bool, str, str]:
+    """Pulumi's engine: whether it can be used, what there is, and the mend."""
+    from benchctl.clouds import engine_binary
+
+    try:
+        return True, engine_binary.find(home.cache, environment).describe(), ""
+    except engine_binary.NoPulumiError as error:
+        return False, error.problem, error.mend
+
+
+def _cloud(name: str, engine: tuple[bool, str, str], environment: Mapping[str, str]) -> Iterator[Finding]:
+    """What renting takes: Pulumi's engine, the provider's SDK and plugin, the vendor's own client, a login."""
+    from benchctl.clouds.cloud import cloud_of
+    from benchctl.clouds.ready import MODULES, there
+
+    good, found, mend = engine
+    yield _finding(name, "pulumi", good, found, mend)
+    sdk, *clients = MODULES[name]
+    install = f"pip install 'benchctl[{name}]'"
+    for check, modules in (("sdk", [sdk]), ("client", clients)):
+        lacking = [module for module in modules if not there(module)]
+        said = f"{' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not installed"
+        yield _finding(name, check, not lacking, said if lacking else ", ".join(modules), install)
+    if there(sdk):
+        yield _plugin(name, sdk, environment)
+    problem = cloud_of(name).login_problem(environment).removeprefix(f"{name}: ")
+    yield _finding(name, "login", not problem, "none, or half of one" if problem else "found", problem)
+
+
+def _plugin(name: str, sdk: str, environment: Mapping[str, str]) -> Finding:
+    """The provider's plugin: on PATH, or fetched by the engine; which it does by itself when first needed."""
+    from importlib import metadata
+
+    provider = "benchlab" if name == "lab" else sdk.removeprefix("pulumi_").replace("_", "-")
+    program = f"pulumi-resource-{provider}"
+    beside = Path(sys.prefix) / "bin" / program
+    path = str(beside) if beside.is_file() else shutil.which(program, path=environment.get("PATH", os.defpath))
+    if name == "lab":
+        return _finding(name, "plugin", path is not None, path or f"no {program}", "Install benchctl again.")
+    if path:
+        return Finding(name, "plugin", State.OK, path)
+    version = metadata.version(sdk.replace("_", "-"))
+    own = Path(environment.get("PULUMI_HOME") or Path(environment.get("HOME") or Path.home()) / ".pulumi")
+    folder = own / "plugins" / f"resource-{provider}-v{version}"
+    if folder.is_dir():
+        return Finding(name, "plugin", State.OK, str(folder))
+    fetch = f"pulumi plugin install resource {provider} v{version}"
+    return Finding(name, "plugin", State.WARNING, "not fetched yet", f"The first sweep fetches it, or: {fetch}")
 
 
 def _finding(vendor: str, check: str, good: bool, found: str, mend: str, packages: tuple[str, ...] = ()) -> Finding:

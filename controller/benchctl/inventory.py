@@ -16,6 +16,7 @@ import platform
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -27,7 +28,6 @@ from benchctl.request import VENDORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
     from benchctl.home import Home
     from benchctl.ledger import JobState
@@ -269,13 +269,13 @@ def sweep_variables(home: Home, request: Mapping[str, Any]) -> dict[str, Any]:
 
 def binary_variables(home: Home, request: Mapping[str, Any], job: JobState) -> dict[str, Any]:
     """Which llama-bench a job's server gets: the one that the sweep was asked to take, or this machine's build."""
-    source = request.get("llama_bench") or ""
+    source = str(Path(request["llama_bench"]).absolute()) if request.get("llama_bench") else ""
     if not source and not request.get("recorded") and job.architecture in ("", _own_architecture()):
         from benchctl.engine.build import cached
 
         built = cached(home.cache)
         source = str(built) if built else ""
-    # without a source it is the one that the sweep has put there
+    # without a source it is the one that the sweep has put there; a replayed one always is
     return {"llama_bench_source": source, "llama_bench_binary": f"{REMOTE_HOME}/bin/llama-bench"}
 
 

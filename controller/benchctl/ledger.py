@@ -344,8 +344,9 @@ class Ledger:
 
     def _record(self, jobs: Iterable[JobState]) -> None:
         from benchctl.db.records import record
-        from benchctl.db.schema import Job, Sweep
+        from benchctl.db.schema import Job, JobAttempt, Sweep
 
+        jobs = list(jobs)
         sweep = Sweep(
             sweep_id=self.sweep,
             created_at=datetime.fromisoformat(self.created_at),
@@ -377,7 +378,21 @@ class Ledger:
             )
             for one in jobs
         ]
-        record(self._engine, sweep, *rows)
+        tries = [
+            JobAttempt(
+                sweep_id=self.sweep,
+                job_id=one.job,
+                tried_at=datetime.fromisoformat(tried["at"]),
+                region=tried.get("region") or None,
+                zone=tried.get("zone") or None,
+                refusal=tried.get("refusal") or None,
+                said=str(tried.get("said") or ""),
+            )
+            for one in jobs
+            for tried in one.attempts
+            if tried.get("at")
+        ]
+        record(self._engine, sweep, *rows, *tries)
 
 
 def sweep_name(vendors: Iterable[str], now: datetime, token: str | None = None) -> str:

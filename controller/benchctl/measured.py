@@ -31,6 +31,9 @@ FALLBACK_REASON = "llama-bench had loaded its CUDA backend, and no layer went to
 BAD_LINE = (RowError, KeyError, ValueError, TypeError, AttributeError, RecursionError, OverflowError)
 """What a line can raise that is not what it should be; it ends that line alone."""
 
+REHEARSAL = "rehearsal"
+"""In the place of the weights: measured on a container, or played from a recording; never among real measurements."""
+
 
 class Measured(NamedTuple):
     """How one scenario of one model ended. Names and units as in the table ``measurement``.

@@ -39,6 +39,9 @@ END_SECONDS = 10 * 60
 USUAL_SECONDS = 8 * 60
 """What making, preparing and destroying take when all goes well, which the expected cost contains."""
 
+BETWEEN_SECONDS = 60
+"""What lies between the scenarios, and is in no limit of theirs."""
+
 EXPECTED_TIMES = 3.0
 SESSION_AT_LEAST = 15 * 60
 
@@ -63,7 +66,8 @@ def lived(job: JobPlan, max_hours: float, disk_gb: int) -> JobPlan:
     if not job.runs:
         return job
     allowances = PREPARE_SECONDS_OF.get(job.server.vendor, PREPARE_SECONDS) + END_SECONDS
-    session = sum(one.limit_seconds for one in job.models if not one.left_out) + job.fetch_bytes / DOWNLOAD_AT_WORST
+    session = sum(one.limit_seconds for one in job.models if not one.left_out)
+    session += job.fetch_bytes / DOWNLOAD_AT_WORST + BETWEEN_SECONDS
     if job.expected_seconds is not None:
         session = min(session, max(EXPECTED_TIMES * job.expected_seconds, SESSION_AT_LEAST))
     most = max_hours * 3600 - allowances
@@ -73,11 +77,11 @@ def lived(job: JobPlan, max_hours: float, disk_gb: int) -> JobPlan:
             left_out=f"{max_hours:g} hours leave no time to measure: making and returning it may take "
             f"{allowances / 60:.0f} minutes",
         )
-    session = math.ceil(min(session, most))
+    seconds = math.ceil(min(session, most))
     return replace(
         job,
-        session_seconds=session,
-        lifetime_seconds=session + allowances,
+        session_seconds=seconds,
+        lifetime_seconds=seconds + allowances,
         disk_gb=disk_gb or disk_needed(job.fetch_bytes),
     )
 

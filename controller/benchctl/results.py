@@ -20,6 +20,7 @@ from benchctl.measured import (
     BAD_LINE,
     LARGEST_INTEGER,
     LONGEST_NAME,
+    REHEARSAL,
     Lines,
     Measured,
     clean,
@@ -29,6 +30,7 @@ from benchctl.measured import (
     whole,
 )
 from benchctl.rawfiles import Damage, RunFiles, run_files
+from benchctl.request import LAB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -140,7 +142,7 @@ def _ours(files: RunFiles, meta: RunMeta, journal_text: bytes, lines: Lines) -> 
         suite=_text(ours.get("suite")) or _text(session.get("suite")) or None,
         status=end["status"] if end else "running",
         message=clean(end.get("message")) if end else "",
-        measured=journal.measured(lines),
+        measured=journal.measured(lines, rehearsal=vendor == LAB),
         times=journal.times(meta),
         damage=tuple(lines.damage),
     )
@@ -216,13 +218,18 @@ class _Journal:
             raise ValueError(f"{tokens} is no number of tokens")
         return self._scenarios.setdefault((name(record["model"]), record["task"], tokens), _Open())
 
-    def measured(self, lines: Lines) -> tuple[Measured, ...]:
-        """Every scenario that ended, or that has samples; one whose records contradict the format is set aside."""
+    def measured(self, lines: Lines, *, rehearsal: bool) -> tuple[Measured, ...]:
+        """Every scenario that ended, or that has samples; one whose records contradict the format is set aside.
+
+        What was measured in a rehearsal, or played, says so in the place of its weights.
+        """
         found = []
         for key, scenario in self._scenarios.items():
             if self._is_one(scenario):
                 try:
-                    found.append(self._close(*key, scenario))
+                    one = self._close(*key, scenario)
+                    played = rehearsal or bool(_mapping(scenario.session.get("llama_bench")).get("replayed"))
+                    found.append(one._replace(weights=REHEARSAL) if played else one)
                 except BAD_LINE as error:
                     lines.failed(JOURNAL, scenario.line, error)
         return tuple(found)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchctl.errors import UsageError
 from benchctl.plan import Found, Machine, Server, parse_price, slug
-from benchctl.request import LOCAL, SSH, SweepRequest
+from benchctl.request import LAB, LOCAL, SSH, SweepRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,8 +61,14 @@ def _cloud_servers(request: SweepRequest, home: Home) -> Found:
     from benchctl.db.engine import open_database, reading
     from benchctl.db.prices import newest_rates
 
-    engine = open_database(home.database_url, create=False)
+    if LAB in request.clouds:  # its catalogue is written when it is first asked for
+        home.ensure()
+    engine = open_database(home.database_url, create=LAB in request.clouds)
     try:
+        if LAB in request.clouds:
+            from benchctl.lab.catalogue import ensure_catalogue
+
+            ensure_catalogue(engine, home.cache, request.recorded)
         with reading(engine) as session:
             return find_cloud_servers(session, request, newest_rates(session))
     finally:

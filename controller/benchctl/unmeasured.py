@@ -15,7 +15,7 @@ from llama_bench_core.values import OUTCOME_MEANINGS, Outcome
 from benchctl.refusals import REFUSAL_MEANINGS, Refusal, classify, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 NOT_ELIGIBLE = -2
 """Exit code of Spare Cores' inspector for a server that does not meet a task's own conditions."""
@@ -103,11 +103,16 @@ class LastRun:
         status: of its job: ``finished``, ``failed``, ``stopped``, ``running`` or ``waiting``.
         exit_code: of its ``meta.json``; nothing where none is on record.
         error: what it, or the vendor, said.
+        tries: the tries to rent a server that failed, in order: why (nothing for words that no rule knows), and the
+            vendor's words.
+        rented: whether there was a server in the end.
     """
 
     status: str
     exit_code: int | None = None
     error: str | None = None
+    tries: Sequence[tuple[str | None, str]] = ()
+    rented: bool = False
 
 
 @dataclass(frozen=True)
@@ -177,6 +182,8 @@ def telling_outcome(outcomes: Mapping[str, int]) -> Outcome | None:
 
 def _by_words(last: LastRun) -> Verdict:
     """From the words of the vendor, or of whoever ran it."""
+    if last.tries and not last.rented and last.status != "stopped":
+        return _by_tries(last.tries)
     refusal = classify(last.error)
     said = shortened(last.error)
     if last.exit_code == NOT_ELIGIBLE or refusal is Refusal.MEMORY:
@@ -190,6 +197,17 @@ def _by_words(last: LastRun) -> Verdict:
     if last.status == "failed" or last.exit_code:
         return Verdict(Why.FAILED, said or "No words are on record.")
     return Verdict(Why.NO_ROWS, _sentence(WHY_MEANINGS[Why.NO_ROWS]))
+
+
+def _by_tries(tries: Sequence[tuple[str | None, str]]) -> Verdict:
+    """From what the vendor said to each try: the last one tells why there were no more."""
+    refusal, said = tries[-1]
+    why = Why(refusal) if refusal else Why.VENDOR_ERROR
+    if len(tries) == 1:
+        return Verdict(why, said)
+    counted = Counter(str(Why(one) if one else Why.VENDOR_ERROR).replace("_", " ") for one, _ in tries)
+    told = ", ".join(f"{count} x {name}" for name, count in counted.items())
+    return Verdict(why, f"{said} ({len(tries)} tries: {told})")
 
 
 def _sentence(text: str) -> str:

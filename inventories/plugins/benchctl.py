@@ -47,7 +47,7 @@ from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin
 
 
-class InventoryModule(BaseInventoryPlugin):  # type: ignore[misc]
+class InventoryModule(BaseInventoryPlugin):
     """Fills the inventory from :mod:`benchctl.inventory`."""
 
     NAME = "benchctl"

@@ -20,7 +20,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .help_text import Device, parse_devices, parse_help, parse_version
+from .help_text import Device, parse_devices, parse_help, parse_pace, parse_version
 from .values import CoreError, SettingsError
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class Binary:
         devices: what ``--list-devices`` shows besides the CPU; ``None`` for versions that don't know it.
         hints: by flag, what its value may be, e.g. ``0|1`` or ``on|off|auto``.
         defaults: by flag, its default as the help prints it.
+        pace: how many recorded seconds pass in one, of a llama-bench that plays a recording; 0 for a real one.
     """
 
     path: str
@@ -73,6 +74,7 @@ class Binary:
     devices: tuple[Device, ...] | None = None
     hints: Mapping[str, str] = field(default_factory=dict, hash=False, repr=False)
     defaults: Mapping[str, str] = field(default_factory=dict, hash=False, repr=False)
+    pace: float = 0.0
 
     @property
     def streams(self) -> bool:
@@ -104,9 +106,11 @@ def probe(path: str, run: Run, *, timeout_seconds: float = PROBE_SECONDS) -> Bin
     text = _help_text(path, run, timeout_seconds)
     flags, hints, defaults = parse_help(text)
     _check(path, flags, hints)
-    version, build_number, build_commit = "", 0, ""
+    version, build_number, build_commit, pace = "", 0, "", 0.0
     if "--version" in flags:
-        version, build_number, build_commit = parse_version(_said(path, "--version", run, timeout_seconds))
+        said = _said(path, "--version", run, timeout_seconds)
+        version, build_number, build_commit = parse_version(said)
+        pace = parse_pace(said)
     devices = None
     if "--list-devices" in flags:
         devices = parse_devices(_said(path, "--list-devices", run, timeout_seconds))
@@ -121,6 +125,7 @@ def probe(path: str, run: Run, *, timeout_seconds: float = PROBE_SECONDS) -> Bin
         devices=devices,
         hints=hints,
         defaults=defaults,
+        pace=pace,
     )
 
 

@@ -63,6 +63,15 @@ def parse_version(text: str) -> tuple[str, int, str]:
     return "", 0, ""
 
 
+def parse_pace(text: str) -> float:
+    """How fast a recording is played, from ``replayed: aws/m7i.large, 60 seconds in one``; 0 for what is real."""
+    found = re.search(r"^replayed: .*, ([\d.e+]+) seconds in one$", text, re.MULTILINE)
+    try:
+        return float(found[1]) if found else 0.0
+    except ValueError:
+        return 0.0
+
+
 def parse_devices(text: str) -> tuple[Device, ...]:
     """The devices from ``--list-devices``: lines like ``CUDA0: NVIDIA L40S (45472 MiB, 44887 MiB free)``."""
     lines = re.findall(r"^\s+(\S+): (.+) \((\d+) MiB, (\d+) MiB free\)\s*$", text, re.MULTILINE)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from . import command, gguf, host, leftovers, placement, policy, programs, state, supply, synthetic, web
 from .measure import Bench, Place, Stopped, conclude, run_batch, settle
 from .noise import NoiseMonitor, process_tree
+from .paced import PacedLauncher
 from .runner import Runner
 from .suite import Suite, model_from_dict
 from .values import TASKS, CoreError, Model, Outcome, SettingsError, Verdict
@@ -362,11 +363,14 @@ class Session:
                 "build_number": binary.build_number,
                 "build_commit": binary.build_commit,
                 "help_sha256": binary.help_sha256,
+                **({"replayed": binary.pace} if binary.pace else {}),
             },
             host=self.facts.to_dict(),
             threads=threads,
             pinning=cpu_mask,
         )
+        if binary.pace:
+            self.tools.launcher = PacedLauncher(self.tools.launcher, binary.pace)
         bench = Bench(
             binary=binary,
             start=self._start,

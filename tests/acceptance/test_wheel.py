@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -70,6 +71,8 @@ def test_the_wheel_carries_what_ansible_needs_once(wheel: Path) -> None:
         "benchctl/_content/library/llama_bench.py",
         "benchctl/_content/module_utils/llama_bench_core/policy.py",
         "benchctl/_content/ansible.cfg",
+        "benchctl/_content/inventories/live/benchctl.yml",
+        "benchctl/_content/inventories/plugins/benchctl.py",
         "benchctl/engine/recipe/CMakeLists.txt",
         "llama_bench_core/policy.py",
     ):
@@ -83,6 +86,37 @@ def test_it_finds_its_content_from_any_folder(installed: Callable[..., subproces
     done = installed("benchctl", "models", "list", "--json", "--query", "[0].name")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == '"SmolLM-135M"'
+
+
+def test_its_playbooks_know_what_is_rented(
+    installed: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    """The carried inventory reads the books of the state directory that the command is given."""
+    job = {
+        "job": "cx22",
+        "vendor": "hcloud",
+        "server": "cx22",
+        "host": "benchctl-cx22-1",
+        "stage": "benching",
+        "lifetime_seconds": 3600,
+        "launched_at": "2026-11-26T11:30:00+00:00",
+        "architecture": "x86_64",
+        "address": "192.0.2.7",
+        "user": "root",
+        "host_key": "ssh-ed25519 AAAA",
+    }
+    folder = tmp_path / "sweeps" / "20261126-1130-hetzner-ab12"
+    folder.mkdir(parents=True)
+    (folder / "sweep.json").write_text(json.dumps({"status": "running", "request": {}, "jobs": [job]}))
+    benchctl = ("benchctl", "--state-dir", str(tmp_path))
+    done = installed(*benchctl, "playbook", "site", "-l", "cx22", "--list-hosts")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("      benchctl-cx22-1\n") == 2
+    assert done.stderr == ""
+    assert "--benchctl-cx22-1" in installed(*benchctl, "inventory", "--graph").stdout
+    alone = installed(*benchctl, "playbook", "site", "--list-hosts")
+    assert alone.stdout.count("      localhost\n") == 2
+    assert "benchctl-cx22-1" not in alone.stdout
 
 
 def test_its_ansible_is_found_although_it_is_not_on_the_path(

@@ -52,7 +52,7 @@ class Backing:
         address = address or self.reserve()
         if not self._containers:
             return address
-        from benchctl.lab.containers import wait_for_ssh
+        from benchctl.lab.containers import READY_SECONDS, hardware_address, wait_for_ssh
         from benchctl.lab.images import host_image
         from lab.podman import LABEL, podman
 
@@ -65,12 +65,12 @@ class Backing:
         self._names[identifier] = name
         podman(
             *("run", "-d", "--name", name, "--hostname", name, "--label", f"{LABEL}={self._owner}"),
-            *("--network", self._network, "--ip", address, "--mac-address", f"02:77:{_hexadecimal(address)}"),
+            *("--network", self._network, "--ip", address, "--mac-address", hardware_address(address)),
             *("-v", f"{folder}:/emulation:ro"),
             host_image(self._cache, SUITES[image]),
             *("python3", "/emulation/first_boot.py", "/emulation/boot.json"),
         )
-        wait_for_ssh(address)
+        wait_for_ssh(address, 22, READY_SECONDS)
         return address
 
     def remove(self, identifier: str) -> None:
@@ -104,10 +104,5 @@ class Backing:
             from lab.podman import LABEL, remove_stale
 
             remove_stale()
-            network = make_network(f"{LABEL}-emulation-{self._owner}", {LABEL: self._owner}, SUBNETS)
-            self._network, self._prefix = network.name, network.subnet.rpartition(".")[0]
-
-
-def _hexadecimal(address: str) -> str:
-    """The address as the end of a hardware address: one address, one hardware address, so that no entry is stale."""
-    return ":".join(f"{int(part):02x}" for part in address.split("."))
+            made = make_network(f"{LABEL}-emulation-{self._owner}", {LABEL: self._owner}, SUBNETS)
+            self._network, self._prefix = made.name, made.subnet.rpartition(".")[0]

@@ -21,13 +21,15 @@ class Boot:
         user: who may log in.
         authorized_keys: with which keys.
         files: path to content; the host key among them.
-        commands: what is run, in order: a list, or text for a shell.
+        commands: what would be run, in order: a list, or text for a shell.
+        script: what root runs at every boot, of images without cloud-init.
     """
 
     user: str
     authorized_keys: tuple[str, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
     commands: tuple[list[str] | str, ...] = ()
+    script: str = ""
 
     def document(self) -> dict[str, Any]:
         """As JSON, for the program in the container."""
@@ -36,6 +38,7 @@ class Boot:
             "authorized_keys": list(self.authorized_keys),
             "files": self.files,
             "commands": list(self.commands),
+            "script": self.script,
         }
 
 

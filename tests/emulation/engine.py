@@ -98,6 +98,12 @@ class Engine:
         stack.workspace.remove_stack(name)
 
 
+def said_about(output: str, name: str) -> str:
+    """The engine's diagnostics of one resource."""
+    blocks = output.replace("Diagnostics:", "\n\n").split("\n\n")
+    return "\n".join(block for block in blocks if f" ({name}):" in block)
+
+
 def killed_in_create(world: Emulated, folder: Path, vendor: str, spec: InstanceSpec) -> None:
     """Let the engine make a server, and kill it (SIGKILL) while the vendor is at it, in a process of its own."""
     world.fault("slow", vendor=vendor, call="create", kind="server", seconds=1.5)

@@ -7,6 +7,18 @@ import subprocess
 import sys
 
 
+def run_script(script: str) -> None:
+    """As the vendor's agent runs a start-up script; there is no systemd here, so that its command does nothing."""
+    programs = pathlib.Path("/opt/no-systemd")
+    programs.mkdir()
+    (programs / "systemctl").write_text("#!/bin/sh\nexit 0\n")
+    (programs / "systemctl").chmod(0o755)
+    path = pathlib.Path("/opt/startup-script")
+    path.write_text(script)
+    path.chmod(0o700)
+    subprocess.run([str(path)], check=True, env={"PATH": f"{programs}:{os.environ['PATH']}"})
+
+
 def main() -> None:
     """Make the user, write the files, then become sshd."""
     wanted = json.loads(pathlib.Path(sys.argv[1]).read_text())
@@ -32,6 +44,8 @@ def main() -> None:
         path.chmod(0o600 if name.endswith("_key") else 0o644)
     if not pathlib.Path("/etc/ssh/ssh_host_ed25519_key").exists():
         subprocess.run(["ssh-keygen", "-A"], check=True)
+    if wanted["script"]:
+        run_script(wanted["script"])
     # what would be run is kept to be read: a container can't be switched off by its own timer
     pathlib.Path("/var/lib/cloud-commands.json").write_text(json.dumps(wanted["commands"]))
     os.execv("/usr/sbin/sshd", ["/usr/sbin/sshd", "-D", "-e"])  # noqa: S606

@@ -32,10 +32,12 @@ class Emulated:
             every vendor. Add it to a process's own environment.
     """
 
-    def __init__(self, url: str, folder: Path) -> None:
+    def __init__(self, url: str, folder: Path, engine: Path | None = None) -> None:
         self.url, self._folder = url, folder
         self.environment: dict[str, str] = self._control("variables", url=url, folder=str(folder))
-        self.environment["PATH"] = os.pathsep.join((str(self._programs()), os.environ["PATH"]))
+        self.environment["PATH"] = os.pathsep.join(
+            (str(self._programs()), *([str(engine.parent)] if engine else []), os.environ["PATH"])
+        )
 
     def fault(self, effect: str, **where: Any) -> None:
         """Script a fault: see ``faults.Fault``; ``fault("stock", vendor="gcp", call="create", place="us-east1-b")``."""
@@ -103,8 +105,11 @@ class Emulated:
 
 
 @contextlib.contextmanager
-def emulated(cache: Path, containers: bool) -> Iterator[Emulated]:
-    """Start the world; it ends with the block, or with this process however that ends."""
+def emulated(cache: Path, containers: bool, engine: Path | None = None) -> Iterator[Emulated]:
+    """Start the world; it ends with the block, or with this process however that ends.
+
+    ``engine`` is the path of ``pulumi``, which is then on the PATH of those who meet it.
+    """
     from lab.podman import owner
 
     folder = Path(tempfile.mkdtemp(prefix="emulated-"))
@@ -125,7 +130,7 @@ def emulated(cache: Path, containers: bool) -> Iterator[Emulated]:
             assert process.poll() is None, "the emulated clouds did not start; see standard error"
             assert time.monotonic() < deadline, "the emulated clouds did not start in time"
             time.sleep(0.02)
-        yield Emulated(f"http://127.0.0.1:{(folder / 'port').read_text()}", folder)
+        yield Emulated(f"http://127.0.0.1:{(folder / 'port').read_text()}", folder, engine)
     finally:
         if process is not None:
             if process.stdin:
@@ -139,9 +144,9 @@ def emulated(cache: Path, containers: bool) -> Iterator[Emulated]:
 
 
 @pytest.fixture(scope="module")
-def module_world(cache: Path) -> Iterator[Emulated]:
+def module_world(cache: Path, pulumi_engine: Path) -> Iterator[Emulated]:
     """The emulated clouds, for fixtures that many tests of a file read; ``world`` empties them."""
-    with emulated(cache, containers=False) as running:
+    with emulated(cache, containers=False, engine=pulumi_engine) as running:
         yield running
 
 
@@ -154,13 +159,13 @@ def world(module_world: Emulated) -> Iterator[Emulated]:
 
 
 @pytest.fixture(scope="module")
-def backed_module_world(cache: Path) -> Iterator[Emulated]:
+def backed_module_world(cache: Path, pulumi_engine: Path) -> Iterator[Emulated]:
     """The same, with containers."""
     if os.geteuid() != 0:
         pytest.skip("the lab makes root file systems and networks, which only root may")
     if shutil.which("podman") is None:
         pytest.skip("servers are backed by containers, and podman is not installed; ./script/test installs it")
-    with emulated(cache, containers=True) as running:
+    with emulated(cache, containers=True, engine=pulumi_engine) as running:
         yield running
 
 

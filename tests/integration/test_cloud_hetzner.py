@@ -10,7 +10,7 @@ from benchctl.clouds.cloud import CloudError
 from benchctl.clouds.hetzner import CLOUD
 from benchctl.refusals import Refusal, classify
 from emulation import hetzner
-from emulation.engine import Engine, killed_in_create
+from emulation.engine import Engine, killed_in_create, said_about
 from emulation.specs import SWEEP, instance_spec, key_pair, shared_spec, ssh
 
 if TYPE_CHECKING:
@@ -163,12 +163,6 @@ def test_the_emulation_refuses_what_the_vendor_refuses(refusals: str, rule: str)
 )
 def test_what_the_engine_says_is_told_apart(refusals: str, rule: str, refusal: Refusal) -> None:
     assert classify(said_about(refusals, rule)) is refusal
-
-
-def said_about(output: str, name: str) -> str:
-    """The engine's diagnostics of one resource."""
-    blocks = output.replace("Diagnostics:", "\n\n").split("\n\n")
-    return "\n".join(block for block in blocks if f" ({name}):" in block)
 
 
 @pytest.mark.parametrize(

@@ -56,22 +56,19 @@ def tiny(tmp_path_factory):
 @pytest.fixture
 def start(tmp_path, tiny, llama_bench):
     """Start the module's work in a process of its own; whatever is left is killed at the end."""
-    params = tmp_path / "params.json"
-    params.write_text(
-        json.dumps(
-            {
-                "suite": SUITE,
-                "models": [{"name": "tiny", "file": "tiny.gguf", "path": str(tiny), "bytes": tiny.stat().st_size}],
-                "state_dir": str(tmp_path / "state"),
-                "models_dir": str(tmp_path / "models"),
-                "llama_bench": str(llama_bench),
-                "weights": "real",
-            }
-        )
-    )
+    asked = {
+        "suite": SUITE,
+        "models": [{"name": "tiny", "file": "tiny.gguf", "path": str(tiny), "bytes": tiny.stat().st_size}],
+        "state_dir": str(tmp_path / "state"),
+        "models_dir": str(tmp_path / "models"),
+        "llama_bench": str(llama_bench),
+        "weights": "real",
+    }
     started = []
 
-    def go():
+    def go(**changes):
+        params = tmp_path / f"params-{len(started)}.json"
+        params.write_text(json.dumps({**asked, **changes}))
         # a lock of one's own: other measurements on this machine are none of this test's business
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "module_utils"), "TMPDIR": str(tmp_path)}
         process = subprocess.Popen(
@@ -207,6 +204,24 @@ def test_two_at_once_are_refused_with_a_sentence(start, tiny):
     assert "Another measurement" in second.stderr
     first.communicate(timeout=120)
     assert first.returncode == 0
+
+
+def test_one_that_attaches_itself_waits_and_measures_nothing_again(start, tiny, tmp_path):
+    """It ends when the other has ended, with the other's outcomes."""
+    first = start()
+    _wait_for_benches(tiny)
+    second = start(attach=True)
+    answer = json.loads(second.communicate(timeout=120)[0])
+    assert first.wait(timeout=1) == 0, "it did not wait"
+    assert (answer["changed"], answer["status"], len(answer["outcomes"])) == (False, "finished", 5)
+    assert [one["kind"] for one in journal(tmp_path / "state")].count("session") == 1
+
+
+def _wait_for_benches(model):
+    deadline = time.monotonic() + 30
+    while not benches(model):
+        assert time.monotonic() < deadline, "llama-bench was not started"
+        time.sleep(0.01)
 
 
 def _environment_of(pid):

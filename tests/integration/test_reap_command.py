@@ -28,7 +28,7 @@ REAP = ("reap", "--vendors", ",".join(VENDORS), "--settle", "1")
 
 
 @pytest.fixture
-def environment(world: Emulated, cache: Path) -> dict[str, str]:
+def environment(world: Emulated) -> dict[str, str]:
     from emulation.engine import engine_root
 
     binaries = str(engine_root() / "bin")

@@ -176,6 +176,30 @@ def test_a_delete_that_fails_is_tried_again(home: Home, engine: Engine) -> None:
     assert client.deleted.count(resource_name("s1", "cx32")) == 1
 
 
+def test_a_delete_that_hangs_holds_up_nothing(home: Home, engine: Engine) -> None:
+    """It is left to itself, the list is looked at again, and the others go; what it was to delete is a leak."""
+    begin(home, engine, rented("cx22"), rented("cx32"))
+    client = ScriptedClient([server("cx22"), server("cx32"), server(kind="disk", name="disk")])
+    client.hangs = {resource_name("s1", "cx22"): threading.Event()}
+    patience = Patience(1.5, 0.01, 0.05, settle_seconds=0, delete_seconds=0.1)
+    try:
+        report = run(home, engine, client, patience=patience)
+    finally:
+        client.hangs.popitem()[1].set()
+    assert [one.verdict.job for one in report.leaks] == ["cx22"]
+    assert report.leaks[0].problem == "its deletion has not ended in time"
+    assert len(report.destroyed) == 2
+
+
+def test_what_a_server_holds_waits_for_it(home: Home, engine: Engine) -> None:
+    """While a server will not go, its disk is not asked to, for a few rounds: some clients would wait for minutes."""
+    begin(home, engine)
+    client = ScriptedClient([server(), server(kind="disk", name="disk")])
+    client.delete_problems[resource_name("s1", "cx22")] = [refused("503"), refused("503")]
+    run(home, engine, client)
+    assert client.deleted == [*[resource_name("s1", "cx22")] * 3, "disk"]
+
+
 def test_what_is_left_is_a_leak(home: Home, engine: Engine) -> None:
     """After the deadline: said with the vendor's words and the price; the ledger does not call it gone."""
     begin(home, engine)

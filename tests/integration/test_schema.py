@@ -92,7 +92,7 @@ def test_an_older_database_is_upgraded(database_url: str, tmp_path: Path) -> Non
         assert found == {"s1": "blue", "s2": "grey"}
         assert connection.execute(text("SELECT count(*) FROM job")).scalar() == 1
     newer.dispose()
-    copies = list(tmp_path.glob("test.db.0002-*.bak"))
+    copies = list(tmp_path.glob("test.db.0003-*.bak"))
     assert len(copies) == (1 if database_url.startswith("sqlite") else 0)
     for copy in copies:
         with closing(sqlite3.connect(copy)) as old:
@@ -105,7 +105,7 @@ def test_a_failing_upgrade_changes_nothing(database_url: str, tmp_path: Path) ->
     record(older, Sweep(sweep_id="s1", vendors=[]))
     older.dispose()
     broken = later_migrations(tmp_path, more='op.execute("INSERT INTO nowhere VALUES (1)")')
-    with pytest.raises(DatabaseError, match=r"can't be upgraded to schema 0003: .*nowhere.* It is as it was"):
+    with pytest.raises(DatabaseError, match=r"can't be upgraded to schema 0004: .*nowhere.* It is as it was"):
         open_database(database_url, migrations=broken)
     again = open_database(database_url)
     assert "colour" not in {column["name"] for column in inspect(again).get_columns("sweep")}
@@ -117,7 +117,7 @@ def test_a_failing_upgrade_changes_nothing(database_url: str, tmp_path: Path) ->
 def test_a_newer_database_is_refused(database_url: str, tmp_path: Path) -> None:
     """What a later benchctl wrote is not touched."""
     open_database(database_url, migrations=later_migrations(tmp_path)).dispose()
-    with pytest.raises(DatabaseError, match=r"newer benchctl \(its schema is 0003, this one knows 0002\)\. Upgrade"):
+    with pytest.raises(DatabaseError, match=r"newer benchctl \(its schema is 0004, this one knows 0003\)\. Upgrade"):
         open_database(database_url)
 
 

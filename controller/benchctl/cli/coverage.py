@@ -22,6 +22,7 @@ NOTHING = "No server is known yet: run 'benchctl sweep --vendors local', or impo
 @click.option("--vendor", metavar="VENDOR", help="This vendor alone, server by server.")
 @click.option("--servers", is_flag=True, help="Server by server: the largest model reached, or why there is no speed.")
 @click.option("--models", is_flag=True, help="Model by model: how many servers reached it, and why others did not.")
+@click.option("--tries", is_flag=True, help="Every try to rent a server that failed, with the vendor's words.")
 @click.option("--why", metavar="REASON", help="Only servers without a speed for this reason, e.g. quota.")
 @click.option(
     "--measured/--not-measured", default=None, help="Only servers with a speed on record, or only those without."
@@ -33,6 +34,7 @@ def coverage(
     vendor: str | None,
     servers: bool,
     models: bool,
+    tries: bool,
     why: str | None,
     measured: bool | None,
     as_json: bool,
@@ -50,6 +52,8 @@ def coverage(
     from benchctl.db import coverage as answers
 
     output = Output(as_json, as_csv, query)
+    if tries and (servers or models or why is not None or measured is not None):
+        raise UsageError("--tries is a list of its own.", "Give it with --vendor at most.")
     by_server = servers or why is not None or measured is not None or (vendor is not None and not models)
     if models and by_server:
         raise UsageError(
@@ -57,7 +61,10 @@ def coverage(
         )
     _require_reason(why)
     with reading_session(home) as session:
-        if models:
+        if tries:
+            answer = answers.tries(session, vendor)
+            emit(answer.rows, TRY_COLUMNS, output, notes=answer.notes, empty="No try to rent a server failed yet.")
+        elif models:
             answer = answers.by_model(session, vendor)
             emit(answer.rows, _model_columns(answer.rows), output, notes=answer.notes, empty="Nothing measured yet.")
         elif by_server:
@@ -81,6 +88,17 @@ SERVER_COLUMNS = [
     Column("last_run_at", "last run (UTC)", "left", lambda row: moment(row["last_run_at"])),
     Column("why", "why not"),
     Column("detail", "in words"),
+]
+
+
+TRY_COLUMNS = [
+    Column("vendor_id", "vendor"),
+    Column("api_reference", "server"),
+    Column("region", "region", "left", lambda row: row["region"] or ""),
+    Column("zone", "zone", "left", lambda row: row["zone"] or ""),
+    Column("tried_at", "when (UTC)", "left", lambda row: moment(row["tried_at"])),
+    Column("refusal", "why", "left", lambda row: (row["refusal"] or "unknown words").replace("_", " ")),
+    Column("said", "the vendor said"),
 ]
 
 

@@ -21,7 +21,11 @@ COLUMNS = (
 
 
 @click.command()
-@click.option("--fix", is_flag=True, help="Build llama-bench if there is none; print the commands for the rest.")
+@click.option(
+    "--fix",
+    is_flag=True,
+    help="Build llama-bench and install Pulumi's engine where they are missing; print the commands for the rest.",
+)
 @output_options(csv=False)
 @click.pass_obj
 def doctor(home: Home, fix: bool, as_json: bool, query: str | None) -> int:

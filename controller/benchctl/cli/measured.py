@@ -40,7 +40,7 @@ def weights_option(command: Command) -> Command:
     """``--weights``."""
     return click.option(
         "--weights",
-        type=click.Choice(["real", "synthetic", "all"]),
+        type=click.Choice(["real", "synthetic", "rehearsal", "all"]),
         help="Which weights the rows were measured with.  [default: real where there are any, else synthetic]",
     )(command)
 

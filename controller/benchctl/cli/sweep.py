@@ -265,7 +265,8 @@ def request_from(asked: Mapping[str, Any]) -> SweepRequest:
         models=models,
         inventory=os.path.abspath(asked["inventory"]) if asked["inventory"] else "",  # noqa: PTH100 - may not exist
         servers=_list(asked["servers"]),
-        weights=asked["weights"],
+        # what is played reads no weights; files without a body stand in for them
+        weights="synthetic" if asked["recorded"] else asked["weights"],
         llama_bench=asked["llama_bench"] or "",
         mirror=asked["mirror"] or "",
         connections=asked["connections"],
@@ -314,8 +315,10 @@ def _require_clouds(asked: Mapping[str, Any], vendors: Sequence[str]) -> None:
     Raises:
         UsageError: there is one.
     """
-    from benchctl.request import CLOUDS
+    from benchctl.request import CLOUDS, LAB
 
+    if asked["recorded"] and tuple(vendors) != (LAB,):
+        raise UsageError("--recorded is for the lab alone: nothing else plays.", "Give --vendors lab, or leave it out.")
     rented = any(one in CLOUDS for one in vendors)
     for name in ("regions", "spot", "disk_gb", "missing", "failed", "older_than"):
         if asked[name] and not rented:
@@ -580,6 +583,10 @@ def _llama_bench(home: Home, request: SweepRequest) -> Any:
     from benchctl.llama_bench_binary import resolve
     from benchctl.request import LOCAL
 
+    if request.recorded:
+        from benchctl.lab import recordings
+
+        return recordings.program(home.cache)
     found = resolve(
         home,
         request.llama_bench or None,

@@ -7,6 +7,7 @@ provider that Pulumi bridges (terraform-provider-aws), and Spare Cores' sc-runne
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,15 +151,16 @@ class Aws:
             tags=tags(spec, group_name),
             opts=options,
         )
-        v6 = ":" in spec.ingress
+        # the provider wants a network's address: no bit may be set behind the mask
+        ingress = ipaddress.ip_network(spec.ingress, strict=False)
         vpc.SecurityGroupIngressRule(
             f"{group_name}-in",
             security_group_id=group.id,
             ip_protocol="tcp",
             from_port=22,
             to_port=22,
-            cidr_ipv4=None if v6 else spec.ingress,
-            cidr_ipv6=spec.ingress if v6 else None,
+            cidr_ipv4=str(ingress) if ingress.version == 4 else None,
+            cidr_ipv6=str(ingress) if ingress.version == 6 else None,
             tags=tags(spec, f"{group_name}-in"),
             opts=options,
         )

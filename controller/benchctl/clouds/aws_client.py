@@ -29,6 +29,7 @@ WAIT_SECONDS = 600.0
 """How long a deletion may take; boto3's own waiter for terminated instances gives up after as long."""
 
 POLL_SECONDS = 5.0
+ATTEMPTS = 6
 
 _GONE = ".NotFound"
 _BUSY = frozenset(
@@ -55,6 +56,7 @@ class AwsClient:
         regions: where to look; none for all that the account has enabled.
         wait_seconds: how long a deletion may take.
         poll_seconds: how often the API is asked in the meantime.
+        attempts: how often a call that is throttled, or meets an outage, is tried.
     """
 
     def __init__(
@@ -64,9 +66,10 @@ class AwsClient:
         *,
         wait_seconds: float = WAIT_SECONDS,
         poll_seconds: float = POLL_SECONDS,
+        attempts: int = ATTEMPTS,
     ) -> None:
         self._environment, self._given = dict(environment), tuple(dict.fromkeys(regions))
-        self._wait, self._poll = wait_seconds, poll_seconds
+        self._wait, self._poll, self._attempts = wait_seconds, poll_seconds, attempts
         self._lock = threading.Lock()
         self._clients: dict[tuple[str, str], Any] = {}
         self._session: Any = None
@@ -251,7 +254,11 @@ class AwsClient:
                     region_name=region,
                     endpoint_url=url or None,
                     # throttling and outages are tried again with back-off and jitter, by AWS's own rules
-                    config=Config(retries={"mode": "standard", "max_attempts": 6}, connect_timeout=10, read_timeout=60),
+                    config=Config(
+                        retries={"mode": "standard", "max_attempts": self._attempts},
+                        connect_timeout=10,
+                        read_timeout=60,
+                    ),
                 )
             return self._clients[service, region]
 

@@ -39,9 +39,14 @@ GUEST_AGENT_SETTINGS = "[InstanceSetup]\nset_host_keys = false\n"
 
 HOST_KEY_FILE = "/etc/ssh/ssh_host_ed25519_key"
 
-END_UNIT = "benchctl-end"
+END = "benchctl-end"
+"""Name of the processes that switch the server off."""
 
 _SHUT_DOWN = 'shutdown -P "+$(( ($1 - $(date +%s) + 59) / 60 ))"'
+_WATCH = 'while [ "$(date +%s)" -lt "$1" ]; do sleep 15; done; systemctl poweroff || poweroff -f'
+_WATCH_BEHIND = 'setsid sh -c "$2" "$0" "$1" </dev/null >/dev/null 2>&1 &'
+"""Plain shell, because this early in the boot neither ``shutdown`` nor a timer works: logind and the bus are not up, and
+waiting for a timer's start would wait for cloud-init itself. What is put in comes as arguments."""
 
 
 def login_user(vendor: str, image: str) -> str:
@@ -56,8 +61,7 @@ def user_data(spec: InstanceSpec, *, shut_down: bool = False, google: bool = Fal
         spec: the server that is wanted.
         shut_down: the server switches itself off when its time is over, for clouds that then delete it. Twice, each
             as early as it can be: ``bootcmd`` runs at every boot, before the network, and holds after a reboot too;
-            ``runcmd`` runs once, late, with what was then left until the expiry, for systems where the timer of the
-            first did not start.
+            ``runcmd`` runs once, late, with what was then left until the expiry, and is seen by ``shutdown --show``.
         google: keeps Google's guest agent from making host keys of its own.
 
     Raises:
@@ -66,12 +70,9 @@ def user_data(spec: InstanceSpec, *, shut_down: bool = False, google: bool = Fal
     config: dict[str, Any] = {}
     if shut_down:
         expires = str(int(spec.expires_at))
-        config["bootcmd"] = [
-            ["systemd-run", f"--unit={END_UNIT}", f"--on-calendar=@{expires}", "systemctl", "poweroff"],
-        ]
-        config["runcmd"] = [["sh", "-c", _SHUT_DOWN, END_UNIT, expires]]
+        config["bootcmd"] = [["sh", "-c", _WATCH_BEHIND, END, expires, _WATCH]]
+        config["runcmd"] = [["sh", "-c", _SHUT_DOWN, END, expires]]
     config["ssh_deletekeys"] = True
-    config["ssh_genkeytypes"] = ["ed25519"]
     config["ssh_keys"] = {
         "ed25519_private": _ended(spec.host_key.private),
         "ed25519_public": spec.host_key.public.strip(),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 MINIMUM = (3, 181, 0)
 """The oldest engine that destroys and refreshes a stack of an inline program (``--client``), as the SDK says."""
+
+CONNECT_SECONDS = 30.0
+"""How long the host of Pulumi's installer may be silent."""
 
 MEND = "'benchctl doctor --fix' installs it, or see https://www.pulumi.com/docs/install/."
 
@@ -94,14 +98,21 @@ def install(cache: Path, report: Callable[[str], None]) -> PulumiEngine:
     root = cache / "pulumi" / f"v{version}"
     root.parent.mkdir(parents=True, exist_ok=True)
     report(f"Installing Pulumi's engine {version} into {root}, about 100 MB to download.")
+    patience = socket.getdefaulttimeout()
     try:
+        # the SDK fetches the installer without one
+        socket.setdefaulttimeout(CONNECT_SECONDS)
         automation.PulumiCommand.install(root=str(root), version=version)
     except subprocess.CalledProcessError as error:
         said = (error.output or b"").decode(errors="replace").strip().splitlines()
         why = said[-1] if said else f"its installer ended with status {error.returncode}"
         raise NoPulumiError(f"Pulumi's engine could not be installed: {why}.".replace("..", "."), _by_hand()) from error
     except OSError as error:  # URLError is one: no network, no certificate, a proxy that refuses
-        raise NoPulumiError(f"Pulumi's installer could not be fetched: {error}.", _by_hand()) from error
+        why = getattr(error, "reason", error)
+        said = getattr(why, "strerror", None) or why
+        raise NoPulumiError(f"Pulumi's installer could not be fetched: {said}.", _by_hand()) from error
+    finally:
+        socket.setdefaulttimeout(patience)
     return find(cache, {"PATH": str(root / "bin"), "HOME": os.devnull})
 
 

@@ -77,7 +77,7 @@ class Hetzner:
 
     def shared_resources(self, spec: SharedSpec) -> tuple[Asked, ...]:
         """The key (the same one can't be there twice), and the firewall."""
-        return Asked("key", spec.name), Asked("firewall", spec.name)
+        return Asked("key", f"{spec.name}-key"), Asked("firewall", f"{spec.name}-firewall")
 
     def shared_program(self, spec: SharedSpec) -> dict[str, Any]:
         """The firewall lets SSH in and nothing else; it keeps no state of its own on what goes out."""
@@ -87,14 +87,14 @@ class Hetzner:
         options = pulumi.ResourceOptions(custom_timeouts=_timeouts())
         key = hcloud.SshKey(
             f"{spec.name}-key",
-            name=spec.name,
+            name=f"{spec.name}-key",
             public_key=spec.ssh_public_key.strip(),
             labels=dict(spec.labels),
             opts=options,
         )
         firewall = hcloud.Firewall(
             f"{spec.name}-firewall",
-            name=spec.name,
+            name=f"{spec.name}-firewall",
             labels=dict(spec.labels),
             rules=[hcloud.FirewallRuleArgs(direction="in", protocol="tcp", port="22", source_ips=[spec.ingress])],
             opts=options,

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import threading
 from typing import TYPE_CHECKING
 
 from benchctl.clouds.spec import HostKey
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 FOLDER = "keys"
 LOGIN = "id_ed25519"
+
+_MAKING = threading.Lock()
 
 
 def keys_folder(sweep_folder: Path) -> Path:
@@ -62,6 +65,12 @@ def forget_host_key(sweep_folder: Path, name: str) -> None:
 
 
 def _pair(path: Path) -> str:
+    # Jobs that start together want the sweep's key together, and must not each make one.
+    with _MAKING:
+        return _made_pair(path)
+
+
+def _made_pair(path: Path) -> str:
     public = path.with_name(f"{path.name}.pub")
     try:
         if not (path.is_file() and public.is_file()):

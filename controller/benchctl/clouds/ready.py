@@ -27,7 +27,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
 def problems(vendors: Iterable[str], environment: Mapping[str, str]) -> Iterator[str]:
     """What is missing to rent, one sentence per vendor, without asking anybody."""
     for vendor in vendors:
-        lacking = [name for name in MODULES[vendor] if not _there(name)]
+        lacking = [name for name in MODULES[vendor] if not there(name)]
         if lacking:
             yield f"{vendor}: {' and '.join(lacking)} can't be imported; pip install 'benchctl[{vendor}]'."
             continue
@@ -53,7 +53,8 @@ def require_ready(home: Home, vendors: Iterable[str], environment: Mapping[str, 
         raise BenchctlError(unfit, engine_binary.MEND)
 
 
-def _there(name: str) -> bool:
+def there(name: str) -> bool:
+    """Whether a module can be imported; it is not."""
     try:
         return importlib.util.find_spec(name) is not None
     except ModuleNotFoundError:

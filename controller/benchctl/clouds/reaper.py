@@ -70,6 +70,13 @@ PHASES = (
 """Kinds in the order in which they can go: what holds another thing goes before it."""
 
 
+UNTRIED_ROUNDS = 3
+"""After so many rounds even what something else of its sweep may hold is asked to go."""
+
+STACK_SECONDS = 30 * 60.0
+"""How long ending stray engines, and removing stacks, may take in all."""
+
+
 class Outcome(StrEnum):
     """What became of one thing."""
 
@@ -91,6 +98,7 @@ class Patience:
         looks: how many lists in a row have to be clean after something was deleted, or is missing.
         tries: how often in a row a list may fail before the vendor is given up.
         deletes_at_once: how many things of one vendor are deleted at the same time.
+        delete_seconds: how long to wait for such deletes before the next look; those that hang are left to themselves.
     """
 
     deadline_seconds: float = 900.0
@@ -100,6 +108,7 @@ class Patience:
     looks: int = 2
     tries: int = 5
     deletes_at_once: int = 8
+    delete_seconds: float = 240.0
 
 
 @dataclass(frozen=True)
@@ -524,7 +533,7 @@ class _VendorRun:
                 return
             if doomed:
                 worked = True
-                self._delete(doomed, again=stubborn > 0)
+                self._delete(doomed, stubborn, deadline)
                 stubborn += 1
             self._pause(stubborn if doomed else 0, deadline)
 
@@ -534,7 +543,9 @@ class _VendorRun:
         return awaited(missing, books, self._asked.clock(), self._asked.patience.settle_seconds)
 
     def _missing(self, believed: Iterable[Row], listed: Sequence[Resource]) -> list[Row]:
-        names = {one.name for one in listed}
+        """What the ledger believes in and no list has shown; what was listed and is not any more was deleted."""
+        with self._mutex:
+            names = {one.name for one in listed} | {one.resource.name for one in self._seen.values()}
         return [row for row in believed if row.name not in names]
 
     def _list(self, deadline: float) -> list[Resource]:
@@ -554,34 +565,47 @@ class _VendorRun:
             self._pause(attempt, deadline)
         raise _GivenUpError("it was never asked")  # pragma: no cover - the loop returns or raises
 
-    def _delete(self, doomed: Sequence[Verdict], again: bool) -> None:
+    def _delete(self, doomed: Sequence[Verdict], round_number: int, deadline: float) -> None:
         """Ask for each thing's end, in the order of :data:`PHASES`; what fails is tried again after the next list."""
+        patience = self._asked.patience
         with_server = {(one.sweep, one.job) for one in doomed if one.resource.kind == "server"}
+        stuck: set[str] = set()  # sweeps of which something would not go: what it holds can't either
         for phase in range(len(PHASES) + 1):
             now = [
                 one
                 for one in doomed
                 if _phase(one.resource) == phase
                 # what hangs on a server goes with it, or is free after the next list
-                and (again or not one.resource.attached or (one.sweep, one.job) not in with_server)
+                and (round_number or not one.resource.attached or (one.sweep, one.job) not in with_server)
+                # later on nothing is left untried, whatever holds it
+                and (one.sweep not in stuck or round_number >= UNTRIED_ROUNDS)
             ]
-            _each(now, self._delete_one, self._asked.patience.deletes_at_once)
+            seconds = min(patience.delete_seconds, max(0.0, deadline - self._asked.clock()))
+            asked = set(_each(now, self._delete_one, patience.deletes_at_once, seconds))
+            stuck |= {one.sweep for one in now if one not in asked}
 
-    def _delete_one(self, verdict: Verdict) -> None:
+    def _delete_one(self, verdict: Verdict) -> bool:
+        """Ask for the end of one thing; says whether the vendor took it well."""
         if self.stop.is_set():
-            return
+            return False
         one = verdict.resource
         if _key(one) not in self._said:
             self._asked.report(f"{self.vendor}: destroying {one.kind} {one.name}{_where(one)}: {verdict.reason}.")
+            self._say(one, "its deletion has not ended in time")
         try:
             self._client.delete(one)
-            said = "the API said that it is deleted, and lists it still"
         except CloudError as error:
-            said = error.said
+            self._say(one, error.said)
         except Exception as error:  # noqa: BLE001 - one thing that can't be deleted must not keep the others alive
-            said = f"{type(error).__name__}: {error}"
+            self._say(one, f"{type(error).__name__}: {error}")
+        else:
+            self._say(one, "the API said that it is deleted, and lists it still")
+            return True
+        return False
+
+    def _say(self, resource: Resource, words: str) -> None:
         with self._mutex:
-            self._said[_key(one)] = said
+            self._said[_key(resource)] = words
 
     def _pause(self, attempt: int, deadline: float) -> None:
         """Wait between two looks: longer and longer, and never in step with others."""
@@ -605,26 +629,32 @@ def _run_all(runs: Sequence[_VendorRun], patience: Patience, clock: Callable[[],
                 break
 
 
-def _each(items: Sequence[Item], work: Callable[[Item], None], at_once: int) -> None:
-    """Do ``work`` on all items, several at a time."""
-    if len(items) <= 1:
-        for one in items:
-            work(one)
-        return
+def _each(items: Sequence[Item], work: Callable[[Item], bool], at_once: int, seconds: float) -> list[Item]:
+    """Do ``work`` on all items, several at a time; what is not through after ``seconds`` is left to itself.
+
+    Returns:
+        The items on which it went well in time.
+    """
     waiting: queue.SimpleQueue[Item] = queue.SimpleQueue()
     for one in items:
         waiting.put(one)
+    well: list[Item] = []
+    deadline = time.monotonic() + seconds
 
     def worker() -> None:
         with contextlib.suppress(queue.Empty):
-            while True:
-                work(waiting.get_nowait())
+            while time.monotonic() < deadline:
+                one = waiting.get_nowait()
+                if work(one):
+                    well.append(one)
 
+    # Daemons: a client that hangs in a call must not keep the program from ending.
     workers = [threading.Thread(target=worker, daemon=True) for _ in range(min(at_once, len(items)))]
     for thread in workers:
         thread.start()
     for thread in workers:
-        thread.join()
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return list(well)
 
 
 def _key(resource: Resource) -> tuple[str, str]:
@@ -657,7 +687,9 @@ def _bring_up_to_date(
             continue
         listed = {one.name: one for one in run.believed}
         rows = asked.rows_of(run.vendor)
-        missing = [row for row in rows if row.name not in listed]
+        # what a list has shown is not awaited: it is gone since
+        shown = {one.verdict.resource.name for one in run.findings()}
+        missing = [row for row in rows if row.name not in listed and row.name not in shown]
         waiting = awaited(missing, books, asked.clock(), asked.patience.settle_seconds)
         _note_rows(engine, [row for row in rows if row not in waiting and _ours_to_note(row.sweep, books)], listed, now)
         there = {owners.of(one) for one in run.believed if one.kind == "server"}
@@ -733,7 +765,7 @@ class _States:
         """
         settled: list[tuple[str, str]] = []
 
-        def settle(item: tuple[Stacks, str, tuple[str, str]]) -> None:
+        def settle(item: tuple[Stacks, str, tuple[str, str]]) -> bool:
             states, stack, owner = item
             try:
                 if states.running(stack):
@@ -742,8 +774,10 @@ class _States:
                     states.settle(stack)
             except BenchctlError as error:
                 self.notes.append(str(error))
+                return False
+            return True
 
-        _each([(states, stack, (s, j)) for states, stack, s, j, _ in self._forsaken()], settle, 8)
+        _each([(states, stack, (s, j)) for states, stack, s, j, _ in self._forsaken()], settle, 8, STACK_SECONDS)
         now = self._asked.clock()
         return tuple(replace(row, asked_at=now) if (row.sweep, row.job) in settled else row for row in self._asked.rows)
 
@@ -752,7 +786,7 @@ class _States:
         listed = {vendor_id(run.vendor): run.believed for run in runs if run.believed is not None}
         there = {self._owners.of(one) for resources in listed.values() for one in resources}
 
-        def remove(item: tuple[Stacks, str, str, str]) -> None:
+        def remove(item: tuple[Stacks, str, str, str]) -> bool:
             states, stack, sweep, vendor = item
             self._asked.report(f"{cloud_of(vendor).name}: removing the state of {stack}, of which nothing is left.")
             try:
@@ -764,6 +798,8 @@ class _States:
                 self.removed.append(stack)
             except BenchctlError as error:
                 self.notes.append(f"The state of {stack} could not be removed: {error}")
+                return False
+            return True
 
         _each(
             [
@@ -773,6 +809,7 @@ class _States:
             ],
             remove,
             8,
+            STACK_SECONDS,
         )
 
     def _forsaken(self) -> Iterator[tuple[Stacks, str, str, str, str]]:

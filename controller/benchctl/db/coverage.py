@@ -10,7 +10,7 @@ from llama_bench_core.values import Outcome
 from sqlalchemy import case, func, select
 
 from benchctl.db.naming import find_vendor
-from benchctl.db.schema import Job, Measurement, Server
+from benchctl.db.schema import Job, JobAttempt, Measurement, Server
 from benchctl.unmeasured import LastRun, Verdict, Why, telling_outcome, why_unmeasured
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class _Record:
     runs: dict[Key, list[Any]]
     scenarios: dict[Key, dict[str, _Scenarios]]
     models: dict[str, _Model]
+    tries: dict[tuple[str, str], list[Any]] = field(default_factory=dict)
 
 
 def by_vendor(session: Session, vendor: str | None = None) -> Answer:
@@ -162,8 +163,9 @@ def _load(session: Session, vendor: str | None) -> _Record:
         Server.memory_amount, Server.gpu_count, Server.gpu_model,
     )  # fmt: skip
     jobs = select(
-        Job.vendor_id, Job.server_id, Job.sweep_id, Job.status, Job.exit_code, Job.error, Job.started_at, Job.ended_at
-    )
+        Job.vendor_id, Job.server_id, Job.sweep_id, Job.job_id, Job.status, Job.exit_code, Job.error, Job.started_at,
+        Job.ended_at, Job.host,
+    )  # fmt: skip
     columns = Measurement.__table__.c
     scenarios = select(
         columns.vendor_id, columns.server_id, columns.model_file, columns.outcome, func.count(),
@@ -185,8 +187,43 @@ def _load(session: Session, vendor: str | None) -> _Record:
         if reason:
             one.reasons[outcome] = reason
     return _Record(
-        {(row.vendor_id, row.server_id): row for row in session.execute(servers)}, runs, recorded, _models(session)
+        {(row.vendor_id, row.server_id): row for row in session.execute(servers)},
+        runs,
+        recorded,
+        _models(session),
+        _tries(session),
     )
+
+
+def _tries(session: Session) -> dict[tuple[str, str], list[Any]]:
+    """The tries to rent that failed, by sweep and job, in order."""
+    found: dict[tuple[str, str], list[Any]] = defaultdict(list)
+    for one in session.execute(
+        select(JobAttempt.sweep_id, JobAttempt.job_id, JobAttempt.refusal, JobAttempt.said).order_by(
+            JobAttempt.tried_at
+        )
+    ):
+        found[one.sweep_id, one.job_id].append(one)
+    return found
+
+
+def tries(session: Session, vendor: str | None = None) -> Answer:
+    """Every try to rent a server that failed: where it was, why, and what the vendor said; the newest first.
+
+    Raises:
+        UsageError: there is no such vendor.
+    """
+    query = (
+        select(
+            Job.vendor_id, Job.api_reference, JobAttempt.region, JobAttempt.zone, JobAttempt.refusal, JobAttempt.said,
+            JobAttempt.tried_at, JobAttempt.sweep_id, JobAttempt.job_id,
+        )
+        .join(Job, (Job.sweep_id == JobAttempt.sweep_id) & (Job.job_id == JobAttempt.job_id))
+        .order_by(JobAttempt.tried_at.desc(), JobAttempt.sweep_id, JobAttempt.job_id)
+    )  # fmt: skip
+    if vendor:
+        query = query.where(Job.vendor_id == find_vendor(session, vendor))
+    return Answer([dict(row) for row in session.execute(query).mappings()])
 
 
 def _models(session: Session) -> dict[str, _Model]:
@@ -206,7 +243,12 @@ def _verdict(record: _Record, key: Key, server: Any) -> Verdict | None:
     if outcomes[str(Outcome.OK)]:
         return None
     runs = record.runs.get(key)
-    last = LastRun(runs[-1].status, runs[-1].exit_code, runs[-1].error) if runs else None
+    last = None
+    if runs:
+        newest = runs[-1]
+        said = [(one.refusal, one.said) for one in record.tries.get((newest.sweep_id, newest.job_id), ())]
+        # facts of the machine are on record as soon as it was reached
+        last = LastRun(newest.status, newest.exit_code, newest.error, said, rented=newest.host is not None)
     return why_unmeasured(
         last, outcomes, reasons, active=server.status == "ACTIVE", described=bool(server.vcpus or server.memory_amount)
     )
@@ -235,6 +277,7 @@ def _server_row(record: _Record, key: Key, server: Any, verdict: Verdict | None)
         "models_reached": len(reached),
         "largest_model": largest.name if largest else None,
         "runs": len(runs),
+        "tries": sum(len(record.tries.get((run.sweep_id, run.job_id), ())) for run in runs),
         "last_run_at": runs[-1].started_at if runs else None,
         "last_exit_code": runs[-1].exit_code if runs else None,
     }

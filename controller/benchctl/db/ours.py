@@ -59,6 +59,21 @@ class Job(Base):
     error: Mapped[str | None] = mapped_column(doc="why it failed, one sentence")
 
 
+class JobAttempt(Base):
+    """Every try to rent a server for a job that failed: where, and what the vendor said."""
+
+    __tablename__ = "job_attempt"
+    __table_args__ = (ForeignKeyConstraint(["sweep_id", "job_id"], ["job.sweep_id", "job.job_id"]),)
+
+    sweep_id: Mapped[str] = mapped_column(primary_key=True, doc="the sweep")
+    job_id: Mapped[str] = mapped_column(primary_key=True, doc="the job")
+    tried_at: Mapped[datetime] = mapped_column(Utc, primary_key=True, doc="when it had failed, UTC")
+    region: Mapped[str | None] = mapped_column(doc="where it was tried")
+    zone: Mapped[str | None] = mapped_column(doc="where it was tried; none where the vendor chose")
+    refusal: Mapped[str | None] = mapped_column(doc="why, as ``quota`` or ``stock``; none for words that no rule knows")
+    said: Mapped[str] = mapped_column(doc="the vendor's words, in one line")
+
+
 class JobTime(Base):
     """Where the billed time of a job went: one row per cause, together the time between its start and its end."""
 
@@ -243,7 +258,9 @@ class Measurement(Base):
     )
     measured_at: Mapped[datetime | None] = mapped_column(Utc, doc="when the scenario ended, UTC")
 
-    weights: Mapped[str] = mapped_column(doc="``real`` or ``synthetic``")
+    weights: Mapped[str] = mapped_column(
+        doc="``real``, ``synthetic``, or ``rehearsal``: measured on a container, or played"
+    )
     model_file: Mapped[str] = mapped_column(doc="name of the GGUF file")
     model_sha256: Mapped[str | None] = mapped_column(doc="checksum of the file, hex")
     model_bytes: Mapped[int | None] = mapped_column(BigInteger, doc="size of the file")

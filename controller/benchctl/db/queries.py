@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Select
     from sqlalchemy.orm import Session
 
-WEIGHTS = ("real", "synthetic", "all")
+WEIGHTS = ("real", "synthetic", "rehearsal", "all")
+"""What may be asked for; ``all`` is real and synthetic, for a rehearsal measures nothing."""
 
 OK = "ok"
 FALLBACK = "gpu_fallback"
@@ -35,6 +36,7 @@ FALLBACK = "gpu_fallback"
 SYNTHETIC_NOTE = (
     "Weights: synthetic (random blocks in the real model's shapes). No real weights were measured for this question."
 )
+REHEARSAL_NOTE = "A rehearsal: measured on containers, or played from recordings; no measurement of a server."
 ALL_NOTE = "Weights: real and synthetic rows in one list; the column 'weights' says which is which."
 
 Row = dict[str, Any]
@@ -51,7 +53,8 @@ class Question:
         model: the model's short name, or the name of its file.
         task: ``pp`` or ``tg``.
         tokens: the length.
-        weights: ``real``, ``synthetic`` or ``all``; nothing means real where there are any, else synthetic.
+        weights: ``real``, ``synthetic``, ``rehearsal`` or ``all`` (the first two);
+            nothing means real where there are any, else synthetic.
         all_outcomes: every scenario, also those that ended without a score.
         fallback: also what ran on the CPU instead of the GPU (``gpu_fallback``).
     """
@@ -334,10 +337,22 @@ def files_of(session: Session, model: str) -> tuple[str, ...]:
 
 def by_weights(rows: Sequence[Row], weights: str | None) -> tuple[list[Row], tuple[str, ...]]:
     """Only one kind of weights, or both where that was asked for; and what to say about it."""
-    if weights == "all":
-        kinds = {row["weights"] for row in rows}
-        return list(rows), (ALL_NOTE,) if len(kinds) > 1 else ()
+    if weights == "rehearsal":
+        played = [row for row in rows if row["weights"] == weights]
+        return played, (REHEARSAL_NOTE,) if played else ()
     by_kind = {kind: [row for row in rows if row["weights"] == kind] for kind in ("real", "synthetic")}
+    if weights == "all":
+        both = [row for row in rows if row["weights"] in by_kind]
+        return both, (ALL_NOTE,) if all(by_kind.values()) else ()
+    rehearsed = len(rows) - sum(map(len, by_kind.values()))
+    chosen, notes = _by_weights(by_kind, weights)
+    if rehearsed and weights is None:
+        notes = (*notes, f"Left out, because rehearsed: {rehearsed} (--weights rehearsal shows them).")
+    return chosen, notes
+
+
+def _by_weights(by_kind: Mapping[str, list[Row]], weights: str | None) -> tuple[list[Row], tuple[str, ...]]:
+    """Real or synthetic ones."""
     if weights is None:
         # real rows that only say why nothing was measured must not hide a speed
         speeds = {kind for kind, of_kind in by_kind.items() if any(row["tokens_per_second"] for row in of_kind)}

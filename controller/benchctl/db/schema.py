@@ -11,6 +11,7 @@ from benchctl.db.ours import (
     ExchangeRate,
     Instance,
     Job,
+    JobAttempt,
     JobTime,
     Measurement,
     Price,
@@ -25,7 +26,19 @@ metadata = Base.metadata
 THEIRS = (Country, Vendor, Region, Zone, Server, ServerPrice, Benchmark, BenchmarkScore)
 """Tables that Spare Cores' database has too, in an order in which each can be filled."""
 
-OURS = (Sweep, Job, JobTime, RawRun, Instance, Measurement, Price, ServerHistory, ExchangeRate, CatalogSource)
+OURS = (
+    Sweep,
+    Job,
+    JobAttempt,
+    JobTime,
+    RawRun,
+    Instance,
+    Measurement,
+    Price,
+    ServerHistory,
+    ExchangeRate,
+    CatalogSource,
+)
 """Tables that are benchctl's own, in an order in which each can be filled."""
 
 __all__ = [
@@ -39,6 +52,7 @@ __all__ = [
     "ExchangeRate",
     "Instance",
     "Job",
+    "JobAttempt",
     "JobTime",
     "Measurement",
     "Price",

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
     from benchctl.db.dictionary import Field
 
-WITHHELD_TABLES = {"instance": "addresses and identifiers of cloud resources"}
+WITHHELD_TABLES = {
+    "instance": "addresses and identifiers of cloud resources",
+    "job_attempt": "what vendors said of one's own account",
+}
 """Tables that never leave, and why."""
 
 WITHHELD_COLUMNS = {

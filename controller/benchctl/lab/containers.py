@@ -47,7 +47,7 @@ class Wanted:
         memory_mib: how much memory, MiB; 0 for all.
         lifetime_seconds: podman ends and removes it after this time, whatever becomes of us; 0 for never.
         address: on its network; empty to let podman choose.
-        mounts: (folder here, folder there), which the server can only read.
+        mounts: (path here, path there, whether the server may only read it).
     """
 
     name: str
@@ -60,7 +60,7 @@ class Wanted:
     memory_mib: int = 0
     lifetime_seconds: int = 0
     address: str = ""
-    mounts: Sequence[tuple[str, str]] = ()
+    mounts: Sequence[tuple[str, str, bool]] = ()
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class Server:
         created_at: seconds since 1970.
         address: where this machine reaches it; empty when it does not run.
         port: of SSH there.
+        networks: names of the networks that it is on.
     """
 
     id: str
@@ -84,6 +85,7 @@ class Server:
     created_at: float
     address: str = ""
     port: int = 22
+    networks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,8 +142,7 @@ def _arguments(wanted: Wanted, folder: Path) -> list[str]:
         arguments += ["-p", "127.0.0.1::22"]
     elif wanted.address:
         # one address, one hardware address: the neighbour table of this machine never holds a stale one
-        numbers = ":".join(f"{int(part):02x}" for part in wanted.address.split("."))
-        arguments += ["--ip", wanted.address, "--mac-address", f"02:77:{numbers}"]
+        arguments += ["--ip", wanted.address, "--mac-address", hardware_address(wanted.address)]
     if wanted.cpus:
         arguments += ["--cpus", f"{min(wanted.cpus, os.cpu_count() or 1):g}"]
     if wanted.memory_mib:
@@ -150,9 +151,14 @@ def _arguments(wanted: Wanted, folder: Path) -> list[str]:
         arguments += ["--rm", "--timeout", str(wanted.lifetime_seconds)]
     arguments += ["-v", f"{folder}/host_key:/etc/ssh/ssh_host_ed25519_key:ro"]
     arguments += ["-v", f"{folder}/authorized_keys:/root/.ssh/authorized_keys:ro"]
-    for here, there in wanted.mounts:
-        arguments += ["-v", f"{here}:{there}:ro"]
+    for here, there, read_only in wanted.mounts:
+        arguments += ["-v", f"{here}:{there}:{'ro' if read_only else 'rw'}"]
     return [*arguments, wanted.image]
+
+
+def hardware_address(address: str) -> str:
+    """The one hardware address that goes with an IPv4 address."""
+    return "02:77:" + ":".join(f"{int(part):02x}" for part in address.split("."))
 
 
 def get(name: str) -> Server:
@@ -292,18 +298,18 @@ def _filters(labels: Mapping[str, str]) -> list[str]:
 
 def _server(found: Mapping[str, Any]) -> Server:
     state = str(found["State"]["Status"])
+    settings = found.get("NetworkSettings") or {}
+    joined: Mapping[str, Any] = settings.get("Networks") or {}
     address, port = "", 22
     if state == "running":
-        settings = found["NetworkSettings"]
         bound = (settings.get("Ports") or {}).get("22/tcp")
         if bound:
             address, port = bound[0].get("HostIp") or "127.0.0.1", int(bound[0]["HostPort"])
         else:
-            addresses = [one.get("IPAddress") for one in (settings.get("Networks") or {}).values()]
-            address = next((one for one in addresses if one), "")
-    created = _time(found.get("Created")) or 0.0
+            address = next((one["IPAddress"] for one in joined.values() if one.get("IPAddress")), "")
     labels = found["Config"].get("Labels") or {}
-    return Server(found["Id"], found["Name"].lstrip("/"), state, labels, created, address, port)
+    created = _time(found.get("Created")) or 0.0
+    return Server(found["Id"], found["Name"].lstrip("/"), state, labels, created, address, port, tuple(joined))
 
 
 def _subnet(found: Mapping[str, Any]) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib import metadata
 from typing import TYPE_CHECKING
 
 import pytest
 from benchctl import doctor
+from benchctl.clouds import ready
 from benchctl.doctor import State
 from benchctl.llama_bench_binary import EngineError, Origin, resolve
+from benchctl.request import CLOUDS
 from llama_bench_core.command import NotLlamaBenchError
 
 if TYPE_CHECKING:
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
     from benchctl.home import Home
 
     Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+NO_NETWORK = {"https_proxy": "http://127.0.0.1:1", "HTTPS_PROXY": "http://127.0.0.1:1", "no_proxy": "", "NO_PROXY": ""}
+"""A proxy that is not there: nothing outside can be reached."""
 
 
 def programs(folder: Path, *names: str) -> str:
@@ -71,11 +77,57 @@ def test_what_is_named_llama_bench_but_is_none_is_passed_over(benchctl: Cli, tmp
 
 def test_fix_without_a_compiler_prints_what_is_left_to_do(benchctl: Cli, tmp_path: Path) -> None:
     """It installs nothing behind the user's back, and does not try a build that can't work."""
-    environment = {"PATH": programs(tmp_path / "bin", "sh"), "BENCHCTL_CACHE": str(tmp_path / "empty")}
+    environment = {"PATH": programs(tmp_path / "bin", "sh"), "BENCHCTL_CACHE": str(tmp_path / "empty"), **NO_NETWORK}
     answer = benchctl("doctor", "--fix", env=environment)
     assert answer.returncode == 1
     assert "Left to do: " in answer.stdout
     assert "apt-get install cmake g++ ninja-build openssh-client" in answer.stdout
+
+
+def test_fix_without_a_network_says_so_and_leaves_the_rest_ready(
+    benchctl: Cli, tmp_path: Path, llama_bench: Path
+) -> None:
+    """Pulumi's engine can't be fetched: one sentence, no traceback, and what needs no engine is ready all the same."""
+    path = programs(tmp_path / "bin", "sh")
+    (tmp_path / "bin/llama-bench").symlink_to(llama_bench)
+    environment = {"PATH": path, "BENCHCTL_CACHE": str(tmp_path / "empty"), "HOME": str(tmp_path), **NO_NETWORK}
+    answer = benchctl("doctor", "--fix", env=environment)
+    assert answer.returncode == 0, answer.stderr
+    assert "Pulumi's installer could not be fetched" in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert "Left to do: install Pulumi's engine, https://www.pulumi.com/docs/install/" in answer.stdout
+
+
+def test_the_engine_and_the_plugins_are_looked_for(home: Home, tmp_path: Path) -> None:
+    """An engine that is too old is named with its version; a plugin is found where the engine keeps it, and on PATH."""
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    (bin_ / "pulumi").write_text("#!/bin/sh\necho v3.100.0\n")
+    (bin_ / "pulumi-resource-hcloud").write_text("#!/bin/sh\n")
+    for program in bin_.iterdir():
+        program.chmod(0o755)
+    kept = tmp_path / "pulumi-home" / "plugins" / f"resource-azure-native-v{metadata.version('pulumi-azure-native')}"
+    kept.mkdir(parents=True)
+    environment = {"PATH": str(bin_), "HOME": str(tmp_path), "PULUMI_HOME": str(tmp_path / "pulumi-home")}
+    found = {(f.vendor, f.check): f for f in doctor.examine(home, environment)}
+    assert found["aws", "pulumi"].state is State.MISSING
+    assert "is version 3.100.0; 3.181.0 or newer" in found["aws", "pulumi"].found
+    assert "doctor --fix" in found["aws", "pulumi"].mend
+    assert found["hetzner", "plugin"].found == str(bin_ / "pulumi-resource-hcloud")
+    assert found["azure", "plugin"].found == str(kept)
+    assert found["aws", "plugin"].state is State.WARNING
+    assert f"pulumi plugin install resource aws v{metadata.version('pulumi-aws')}" in found["aws", "plugin"].mend
+    assert found["lab", "plugin"].state is State.OK
+    assert found["lab", "login"].state is State.MISSING
+    assert "podman" in found["lab", "login"].mend
+
+
+def test_a_vendor_whose_packages_are_not_installed(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Provider and client are told apart, and the extra that brings both is named."""
+    monkeypatch.setattr(ready, "there", lambda name: name != "boto3")
+    found = {f.check: f for f in doctor.examine(home, {}) if f.vendor == "aws"}
+    assert found["sdk"].state is State.OK
+    assert (found["client"].found, found["client"].mend) == ("boto3 is not installed", "pip install 'benchctl[aws]'")
 
 
 def test_credentials_are_looked_for_and_never_shown(home: Home) -> None:
@@ -89,7 +141,7 @@ def test_credentials_are_looked_for_and_never_shown(home: Home) -> None:
     assert "s3cret" not in repr(whole)
 
 
-@pytest.mark.parametrize("vendor", ["local", "ssh", *doctor.CLOUDS])
+@pytest.mark.parametrize("vendor", ["local", "ssh", *CLOUDS])
 def test_every_vendor_has_findings_and_every_lack_its_mend(home: Home, vendor: str) -> None:
     """Nothing is reported missing without a word on how to mend it."""
     findings = [finding for finding in doctor.examine(home, {}) if finding.vendor == vendor]

@@ -61,7 +61,9 @@ def listener() -> Iterator[Listener]:
 def test_a_web_address_is_told(listener: Listener) -> None:
     """It gets the event and the facts as JSON."""
     assert hooks.tell(listener.url, hooks.ENDED, {"sweep": "s1", "status": "finished"}) == ""
-    assert listener.got == [(f"/{PLANTED}", "application/json", {"event": "ended", "sweep": "s1", "status": "finished"})]
+    assert listener.got == [
+        (f"/{PLANTED}", "application/json", {"event": "ended", "sweep": "s1", "status": "finished"})
+    ]
 
 
 @pytest.mark.parametrize("status", [302, 404, 500])

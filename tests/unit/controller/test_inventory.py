@@ -7,9 +7,12 @@ import shlex
 import stat
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from benchctl.inventory import REMOTE_HOME as DEFAULT_HOME
 from benchctl.inventory import (
     Live,
     as_data,
@@ -22,10 +25,12 @@ from benchctl.inventory import (
     zone_group,
 )
 from benchctl.ledger import FILE, JobState
+from benchctl.models import load_models
+from benchctl.pipeline import REMOTE_HOME, Sweep
+from benchctl.request import SweepRequest
+from llama_bench_core.suite import Suite
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from benchctl.home import Home
 
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
@@ -250,6 +255,36 @@ def test_the_sweep_says_what_is_measured(home: Home) -> None:
         "llama_bench_threads": 2,
         "llama_bench_lake": str(home.lake),
     }
+
+
+def test_a_playbook_alone_gets_what_the_sweep_hands_to_ansible(home: Home) -> None:
+    """Value for value: suite, models, weights, device, threads, connections, mirror, limits and the state folder."""
+    request = SweepRequest(
+        vendors=("gcp",),
+        suite=Suite.from_dict({"name": "tiny", "models": ["SmolLM-135M"], "scenarios": {"pp": {16: 1}}}),
+        models=(load_models()["SmolLM-135M"],),
+        weights="synthetic",
+        threads=3,
+        mirror="https://mirror.example/models",
+        llama_bench="/opt/llama-bench",
+    )
+    sweep = SimpleNamespace(
+        request=request,
+        ledger=SimpleNamespace(sweep=SWEEP),
+        home=home,
+        _local=False,
+        _llama_bench=Path("/opt/llama-bench"),
+        _state_dir=lambda job: Sweep._state_dir(sweep, job),
+        _folder=lambda job: home.lake / job.job,
+    )
+    write_book(home, [L4], **json.loads(json.dumps(request.to_dict())))
+    alive = read_live(home, NOW)
+    found = json.loads(json.dumps({**alive.sweeps[SWEEP], **alive.servers[0].variables}))
+    handed = {**Sweep._variables(sweep), **Sweep._host_variables(sweep, L4)}
+    handed["llama_bench_state_dir"] = handed["llama_bench_state_dir"].replace(REMOTE_HOME, DEFAULT_HOME)
+    for own in ("llama_bench_wait", "llama_bench_async_job", "llama_bench_journal"):  # of the sweep's own doings
+        del handed[own]
+    assert json.loads(json.dumps(handed)) == {key: found.get(key) for key in handed}
 
 
 def test_no_secret_is_in_the_inventory(home: Home) -> None:

@@ -1,0 +1,211 @@
+"""The main job over clouds: two vendors at once, real engine, SSH, Ansible and llama-bench; the clouds are emulations.
+
+Their servers are containers, so what is measured is this machine; all that is between a command and a row in the
+database is what a user has, but for the vendors' own APIs and plugins.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import catalog_files as files
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from benchctl.home import Home
+    from emulation.fixtures import Emulated
+
+    Run = Callable[..., subprocess.CompletedProcess[str]]
+
+SWEEP = (
+    *("sweep", "--vendors", "gcp,hetzner", "--servers", "g2-standard-4,cx22", "--yes"),
+    *("--ingress", "203.0.113.7/32", "--weights", "synthetic", "--poll-seconds", "2"),
+)
+
+SUITE = """
+name: tiny
+models: [SmolLM-135M]
+scenarios:
+  pp: {16: 0.01}
+  tg: {16: 0.01}
+policy: {max_samples: 2, noise_retries: 0}
+"""
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    """Two scenarios: what is tried here is the way to them and back."""
+    path = tmp_path / "tiny.yml"
+    path.write_text(SUITE)
+    return path
+
+
+@pytest.fixture
+def catalogue(benchctl: Run, tmp_path: Path) -> None:
+    """The small catalogue, with a price for both servers."""
+    files.write_database(tmp_path / "catalogue.db")
+    files.write_prices(
+        tmp_path / "prices.csv",
+        files.Line("g2-standard-4", 0.0971, zone="us-central1-a"),
+        files.Line("cx22", 0.0066, vendor="hcloud", region="fsn1-dc14", currency="EUR"),
+    )
+    benchctl("catalog", "import", tmp_path / "catalogue.db", tmp_path / "prices.csv", check=True)
+
+
+class Running:
+    """A sweep in a process of its own, in the middle of which a test does something."""
+
+    def __init__(self, home: Home, environment: dict[str, str], arguments: tuple[str, ...], folder: Path) -> None:
+        self.log = folder / "sweep.log"
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchctl", *arguments],
+            env={**environment, "BENCHCTL_HOME": str(home.state), "NO_COLOR": "1", "COLUMNS": "160"},
+            stdin=subprocess.DEVNULL,
+            stdout=self.log.open("w"),
+            stderr=subprocess.STDOUT,
+        )
+
+    def said(self) -> str:
+        """All that it has said."""
+        return self.log.read_text()
+
+    def until(self, words: str, seconds: float = 120) -> None:
+        """Wait until it has said that."""
+        deadline = time.monotonic() + seconds
+        while words not in self.said():
+            assert self.process.poll() is None, f"it ended before it said '{words}':\n{self.said()}"
+            assert time.monotonic() < deadline, f"it never said '{words}':\n{self.said()}"
+            time.sleep(0.05)
+
+    def wait(self, seconds: float = 240) -> int:
+        """Wait for its end; returns the exit status."""
+        return self.process.wait(seconds)
+
+
+@pytest.fixture
+def environment(backed_world: Emulated) -> dict[str, str]:
+    """A user's environment that leads to the emulated clouds."""
+    return {**os.environ, **backed_world.environment}
+
+
+@pytest.fixture
+def begin(home: Home, environment: dict[str, str], tmp_path: Path, checkout: Path) -> Iterator[Callable[..., Running]]:
+    """Start a sweep; it is gone after the test."""
+    running: list[Running] = []
+    paths = os.pathsep.join((str(checkout / "controller"), str(checkout / "module_utils")))
+
+    def start(*arguments: str) -> Running:
+        running.append(Running(home, {**environment, "PYTHONPATH": paths}, arguments, tmp_path))
+        return running[-1]
+
+    yield start
+    for one in running:
+        if one.process.poll() is None:
+            one.process.kill()
+            one.process.wait()
+
+
+def rows(benchctl: Run, query: str) -> list[dict[str, Any]]:
+    """What the database says."""
+    answer: list[dict[str, Any]] = json.loads(benchctl("sql", query, "--json", check=True).stdout)
+    return answer
+
+
+@pytest.mark.usefixtures("catalogue", "llama_bench")
+def test_two_clouds_are_measured_and_nothing_is_left(
+    benchctl: Run, begin: Callable[..., Running], backed_world: Emulated, suite: Path, environment: dict[str, str],
+    checkout: Path, home: Home,
+) -> None:  # fmt: skip
+    """Plan, rent, prepare, measure, collect, ingest, destroy; in the middle Ansible sees what is alive."""
+    sweep = begin(*SWEEP, "--suite", str(suite))
+    sweep.until("Measuring on")
+    # in the middle of it: what is rented is an inventory, by vendor, type, region and sweep
+    graph = subprocess.run(
+        [str(checkout / ".venv/bin/ansible-inventory"), "--graph"],
+        cwd=checkout, env={**environment, "BENCHCTL_HOME": str(home.state)}, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert "@g2-standard-4:" in graph
+    assert "@hcloud_cx22:" in graph
+    assert sweep.wait() == 0, sweep.said()
+
+    assert backed_world.alive() == [], sweep.said()
+    found = rows(benchctl, "SELECT vendor_id, task, tokens, outcome FROM measurement ORDER BY 1, 2")
+    assert [(one["vendor_id"], one["task"], one["outcome"]) for one in found] == [
+        ("gcp", "pp", "ok"), ("gcp", "tg", "ok"), ("hcloud", "pp", "ok"), ("hcloud", "tg", "ok"),
+    ]  # fmt: skip
+    jobs = rows(benchctl, "SELECT job_id, vendor_id, status, stage, region, zone FROM job ORDER BY vendor_id")
+    assert [(one["vendor_id"], one["status"], one["stage"]) for one in jobs] == [
+        ("gcp", "finished", "gone"), ("hcloud", "finished", "gone"),
+    ]  # fmt: skip
+    assert jobs[0]["zone"] == "us-central1-a"
+    states = rows(benchctl, "SELECT DISTINCT state FROM instance")
+    assert states == [{"state": "gone"}]
+    # a second look by the reaper finds nothing, and says so
+    reaped = benchctl("reap", "--vendors", "gcp,hetzner", env=environment)
+    assert reaped.returncode == 0, reaped.stderr
+
+
+@pytest.mark.usefixtures("catalogue", "llama_bench")
+def test_a_killed_sweep_is_reaped_and_resumed_without_losing_or_doubling_a_row(
+    benchctl: Run, begin: Callable[..., Running], backed_world: Emulated, suite: Path, environment: dict[str, str]
+) -> None:
+    """Kill -9 while it measures: the reaper empties the clouds, the same call goes on, each scenario has one row."""
+    sweep = begin(*SWEEP, "--suite", str(suite))
+    sweep.until("Measuring on")
+    os.kill(sweep.process.pid, signal.SIGKILL)
+    sweep.wait()
+    assert backed_world.alive() != []
+    reaped = benchctl("reap", env=environment)
+    assert reaped.returncode == 0, reaped.stdout + reaped.stderr
+    assert backed_world.alive() == []
+
+    again = begin("sweep", "--resume", "last")
+    assert again.wait() == 0, again.said()
+    assert backed_world.alive() == []
+    counted = rows(
+        benchctl,
+        "SELECT vendor_id, task, count(*) AS n FROM measurement WHERE outcome = 'ok' GROUP BY 1, 2 ORDER BY 1, 2",
+    )
+    assert [one["n"] for one in counted] == [1, 1, 1, 1]
+
+
+@pytest.mark.usefixtures("catalogue", "llama_bench")
+def test_ctrl_c_gives_everything_back(begin: Callable[..., Running], backed_world: Emulated, suite: Path) -> None:
+    """The user's end in the middle: what is measured is kept, the servers are destroyed, and it says how to go on."""
+    sweep = begin(*SWEEP, "--suite", str(suite))
+    sweep.until("is there, in")
+    sweep.process.send_signal(signal.SIGINT)
+    assert sweep.wait() == 130, sweep.said()
+    assert "--resume" in sweep.said()
+    assert backed_world.alive() == [], sweep.said()
+
+
+@pytest.mark.usefixtures("catalogue")
+def test_without_logins_there_is_one_sentence_per_vendor_and_nothing_else(benchctl: Run, world: Emulated) -> None:
+    """What to set, before anything is made."""
+    bare = {name: "" for name in world.environment if name != "PATH"}
+    done = benchctl(*SWEEP, env={**bare, "PATH": world.environment["PATH"]})
+    assert done.returncode == 2
+    assert "HCLOUD_TOKEN" in done.stderr
+    assert "GOOGLE_APPLICATION_CREDENTIALS" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert world.alive() == []
+    assert world.journal() == []
+
+
+@pytest.mark.usefixtures("catalogue")
+def test_a_plan_needs_no_login(benchctl: Run) -> None:
+    """What it would do and cost comes from the catalogue alone."""
+    done = benchctl("plan", "--vendors", "gcp,hetzner", "--servers", "g2-standard-4,cx22")
+    assert done.returncode == 0, done.stderr
+    assert "us-central1-a" in done.stdout
+    assert "EUR" in done.stdout
