@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -155,3 +156,20 @@ def _children(parent: int, name: str) -> list[int]:
                 if called == name:
                     found.append(process)
     return found
+
+
+def starts_a_server_and_waits(cache: Path, folder: Path, containers: bool, told: Any) -> None:
+    """A test in a process of its own, to be killed: tells its owner's mark and the world's address when all is up."""
+    from benchctl.clouds.cloud import cloud_of
+    from lab.podman import owner
+
+    from emulation.fixtures import emulated
+    from emulation.specs import instance_spec, shared_spec
+
+    cloud = cloud_of("hetzner")
+    with emulated(cache, containers=containers) as world:
+        engine = Engine(world, folder)
+        shared = engine.up("shared", lambda: cloud.shared_program(shared_spec("hetzner")))
+        engine.up("job", lambda: cloud.program(instance_spec("hetzner", "cx22", "fsn1"), shared))
+        told.send((owner(), world.url))
+        time.sleep(600)

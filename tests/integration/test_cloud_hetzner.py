@@ -252,6 +252,33 @@ def test_a_create_that_fails_late_leaves_a_server_that_is_found(
     assert world.alive("hetzner") == []
 
 
+def test_a_create_that_fails_late_with_its_state_is_destroyed_by_the_engine(world: Emulated, engine: Engine) -> None:
+    world.fault("after-kept", vendor="hetzner", call="create", kind="server")
+    assert "context deadline exceeded" in engine.refused("late", lambda: {"id": _good_server("benchctl-late").id})
+    assert world.names("hetzner", "server") == ["benchctl-late"]
+    engine.destroy("late")
+    assert world.alive("hetzner") == []
+
+
+def test_a_delete_that_fails_says_so_each_time(world: Emulated, engine: Engine, client: Client) -> None:
+    engine.up("one", lambda: {"id": _good_server("benchctl-one").id})
+    (server,) = client.find()
+    world.fault("fails", vendor="hetzner", call="delete", times=2)
+    for _ in range(2):
+        with pytest.raises(CloudError, match="unavailable") as caught:
+            client.delete(server)
+        assert caught.value.refusal is Refusal.OUTAGE
+    client.delete(server)
+    assert client.find() == []
+
+
+def test_a_server_that_vanished_is_not_found(world: Emulated, engine: Engine, client: Client) -> None:
+    engine.up("one", lambda: {"id": _good_server("benchctl-one").id})
+    assert world.vanish("hetzner", "benchctl-one")
+    assert client.find() == []
+    engine.destroy("one")  # nothing to do is no error
+
+
 def test_a_firewall_waits_for_its_server_and_is_refused_while_it_lives(
     world: Emulated, engine: Engine, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
