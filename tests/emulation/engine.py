@@ -111,7 +111,8 @@ def killed_in_create(world: Emulated, folder: Path, vendor: str, spec: InstanceS
     child = multiprocessing.get_context("spawn").Process(target=_up, args=(world, folder, vendor, spec))
     child.start()
     try:
-        world.until(lambda: world.journal(vendor=vendor, call="create", kind="server"))
+        # a new process, the SDK, the engine, and for some vendors six resources before the server
+        world.until(lambda: world.journal(vendor=vendor, call="create", kind="server"), seconds=180)
         engines = _children(child.pid or 0, "pulumi")
         assert engines, "no engine runs"
         for engine in engines:
