@@ -744,7 +744,12 @@ class Aws(Vendor):
             return _xml(action, "<spotInstanceRequestSet/>")
         if kind == "firewall":
             self._free(region, asked[field])
-        answered = self._forward(request, request.body)
+        body = request.body
+        if kind == "key":  # moto knows keys by name only
+            body = urlencode(
+                {"Action": action, "Version": "2016-11-15", "KeyName": thing.name if thing else "-"}
+            ).encode()
+        answered = self._forward(request, body)
         if kind == "server" and thing:
             self.world.backing.remove(thing.id)
         self.store.alive()

@@ -74,6 +74,7 @@ def test_what_the_programs_make_is_listed_by_the_client_and_gone_after_destroy(
     (volume,) = world.alive("aws", "disk")
     assert volume["data"]["gb"] == {"volumeSize": 90, "volumeType": "gp3", "deleteOnTermination": True}
 
+    nothing_written_holds(engine.folder, spec, world.environment["AWS_SECRET_ACCESS_KEY"])
     engine.destroy("job")
     assert {one.kind for one in client.find()} == {"firewall", "key"}
     engine.destroy(f"shared-{REGION}")
@@ -88,8 +89,7 @@ def test_the_newest_image_of_the_right_owner_and_architecture_is_booted(world: E
         "t3.micro": instance_spec("aws", "t3.micro", REGION, image="debian-12"),
     }
     shared = engine.up("shared", lambda: CLOUD.shared_program(shared_spec("aws", REGION)))
-    for number, spec in enumerate(wanted.values()):
-        engine.up(f"job-{number}", lambda spec=spec: CLOUD.program(spec, shared))  # type: ignore[misc]
+    engine.up("jobs", lambda: {key: CLOUD.program(spec, shared)["address"] for key, spec in wanted.items()})
     names = {one["ami_id"]: one["name"] for one in emulated_aws.IMAGES}
     booted = {one["data"]["type"]: names[one["data"]["image"]] for one in world.alive("aws", "server")}
     assert booted == {
@@ -97,17 +97,6 @@ def test_the_newest_image_of_the_right_owner_and_architecture_is_booted(world: E
         "m7g.large": "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-arm64-server-20261101",
         "t3.micro": "debian-12-amd64-20261001-2252",
     }
-
-
-def test_a_spot_server_and_its_request_are_found_and_go(world: Emulated, engine: Engine, client: AwsClient) -> None:
-    spec = instance_spec("aws", "m7i.large", REGION, spot=True)
-    rent(engine, spec)
-    found = {one.kind: one for one in client.find()}
-    assert set(found) == {"server", "spot-request", "disk", "interface", "firewall", "key"}
-    client.delete(found["spot-request"])
-    client.delete(found["server"])
-    assert {one.kind for one in client.find()} == {"firewall", "key"}
-    assert world.names("aws", "disk") == []
 
 
 def test_a_region_without_a_default_network_is_one_sentence(engine: Engine) -> None:
@@ -124,6 +113,16 @@ def test_a_zone_without_a_default_subnet_and_an_image_that_is_not_there_are_sent
     assert "The AWS zone us-east-1x has no default subnet." in said
     assert "Traceback" not in said
     assert classify(said) is Refusal.NOT_OFFERED
+
+
+def nothing_written_holds(folder: Path, spec: InstanceSpec, token: str) -> None:
+    """Neither the state nor a log has the host key or the login in the clear."""
+    written = [one.read_text(errors="replace") for one in folder.rglob("*") if one.is_file()]
+    key = [line for line in spec.host_key.private.splitlines() if not line.startswith("-")]
+    assert key
+    assert [text for text in written if spec.name in text], "the state was looked at"
+    for secret in (*key, token):
+        assert not [text for text in written if secret in text]
 
 
 def _instance(name: str, **others: Any) -> Any:
@@ -236,36 +235,36 @@ def said_about(output: str, name: str) -> str:
     return "\n".join(block for block in blocks if f" ({name}):" in block)
 
 
-@pytest.mark.parametrize(
-    ("effect", "refusal", "words"),
-    [
-        ("quota", Refusal.QUOTA, "api error VcpuLimitExceeded"),
-        ("stock", Refusal.STOCK, "api error InsufficientInstanceCapacity"),
-        ("throttled", Refusal.THROTTLED, "api error RequestLimitExceeded"),
-        ("unauthorized", Refusal.ACCOUNT, "api error AuthFailure"),
-        ("outage", Refusal.OUTAGE, "api error Unavailable"),
-    ],
-)
-def test_scripted_refusals_reach_the_engine_and_are_told_apart(
-    world: Emulated, tmp_path: Path, effect: str, refusal: Refusal, words: str
-) -> None:
-    world.fault(effect, vendor="aws", call="create", kind="server")
+def test_scripted_refusals_reach_the_engine_and_are_told_apart(world: Emulated, tmp_path: Path) -> None:
     engine = Engine(world, tmp_path, {**world.environment, "AWS_REGION": REGION})
-    said = engine.refused("one", lambda: {"id": _instance("benchctl-one").id})
-    assert words in said
-    assert classify(said) is refusal
+    expected = {
+        "quota": (Refusal.QUOTA, "api error VcpuLimitExceeded"),
+        "stock": (Refusal.STOCK, "api error InsufficientInstanceCapacity"),
+        "throttled": (Refusal.THROTTLED, "api error RequestLimitExceeded"),
+        "unauthorized": (Refusal.ACCOUNT, "api error AuthFailure"),
+        "outage": (Refusal.OUTAGE, "api error Unavailable"),
+    }
+    for effect in expected:
+        world.fault(effect, vendor="aws", call="create", kind="server", name=f"benchctl-{effect}")
+    said = engine.refused("all", lambda: {one: _instance(f"benchctl-{one}").id for one in expected})
+    for effect, (refusal, words) in expected.items():
+        about = said_about(said, f"benchctl-{effect}")
+        assert words in about
+        assert classify(about) is refusal
 
 
 def test_everything_is_deleted_whatever_the_order(world: Emulated, engine: Engine, client: AwsClient) -> None:
-    """The group is refused while the server's interface lives, and waited for."""
-    spec = instance_spec("aws", "m7i.large", REGION)
+    """The group is refused while the server's interface lives; a spot server has a request besides."""
+    spec = instance_spec("aws", "m7i.large", REGION, spot=True)
     rent(engine, spec)
     hasty = client_of(world, wait_seconds=0.3)
     group = next(one for one in client.find() if one.kind == "firewall")
     with pytest.raises(CloudError, match="DependencyViolation"):
         hasty.delete(group)
     found = client.find()
-    for kind in ("server", "disk", "interface", "firewall", "key"):
+    kinds = ("spot-request", "server", "disk", "interface", "firewall", "key")
+    assert {one.kind for one in found} == set(kinds)
+    for kind in kinds:
         for one in found:
             if one.kind == kind:
                 client.delete(one)
@@ -274,8 +273,9 @@ def test_everything_is_deleted_whatever_the_order(world: Emulated, engine: Engin
     assert world.alive("aws") == []
 
 
-def test_regions_are_those_that_the_account_has_enabled(world: Emulated, engine: Engine) -> None:
-    rent(engine, instance_spec("aws", "m7i.large", "eu-west-1"))
+def test_regions_are_those_that_the_account_has_enabled(world: Emulated, tmp_path: Path) -> None:
+    engine = Engine(world, tmp_path, {**world.environment, "AWS_REGION": "eu-west-1"})
+    engine.up("one", lambda: {"id": _instance("benchctl-one").id})
     everywhere = AwsClient(world.environment)
     assert {one.region for one in everywhere.find()} == {"eu-west-1"}
     assert client_of(world, REGION).find() == []
@@ -376,13 +376,3 @@ def test_the_host_key_is_known_before_the_first_connection(backed_world: Emulate
     assert refused.returncode == 255
     assert "Host key verification failed" in refused.stderr
     engine.destroy("job")
-
-
-def test_no_secret_is_in_the_state_in_the_clear(world: Emulated, engine: Engine) -> None:
-    spec = instance_spec("aws", "m7i.large", REGION)
-    rent(engine, spec)
-    written = [one.read_text(errors="replace") for one in engine.folder.rglob("*") if one.is_file()]
-    secret_lines = [line for line in spec.host_key.private.splitlines() if not line.startswith("-")]
-    assert secret_lines
-    for secret in (*secret_lines, world.environment["AWS_SECRET_ACCESS_KEY"]):
-        assert not [text for text in written if secret in text]

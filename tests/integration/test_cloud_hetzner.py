@@ -10,7 +10,7 @@ from benchctl.clouds.cloud import CloudError
 from benchctl.clouds.hetzner import CLOUD
 from benchctl.refusals import Refusal, classify
 from emulation import hetzner
-from emulation.engine import Engine, killed_in_create, said_about
+from emulation.engine import Engine, in_the_clear, killed_in_create, said_about
 from emulation.specs import SWEEP, instance_spec, key_pair, shared_spec, ssh
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def test_what_a_program_makes_is_listed_by_the_client_and_gone_after_destroy(
     assert (server.sweep, server.job, server.expires_at, server.region) == (
         *(spec.labels[one] for one in ("benchctl-sweep", "benchctl-job")), spec.expires_at, "nbg1",
     )  # fmt: skip
+    assert in_the_clear(engine.folder, spec.ssh_public_key), "the state would show what is no secret"
+    assert in_the_clear(engine.folder, spec.host_key.private) == []
     engine.destroy("job")
     assert [one.kind for one in client.find()] == ["firewall", "key"]
     engine.destroy("shared")
@@ -250,6 +252,33 @@ def test_a_create_that_fails_late_leaves_a_server_that_is_found(
     assert left.name == "benchctl-late"
     client.delete(left)
     assert world.alive("hetzner") == []
+
+
+def test_a_create_that_fails_late_with_its_state_is_destroyed_by_the_engine(world: Emulated, engine: Engine) -> None:
+    world.fault("after-kept", vendor="hetzner", call="create", kind="server")
+    assert "context deadline exceeded" in engine.refused("late", lambda: {"id": _good_server("benchctl-late").id})
+    assert world.names("hetzner", "server") == ["benchctl-late"]
+    engine.destroy("late")
+    assert world.alive("hetzner") == []
+
+
+def test_a_delete_that_fails_says_so_each_time(world: Emulated, engine: Engine, client: Client) -> None:
+    engine.up("one", lambda: {"id": _good_server("benchctl-one").id})
+    (server,) = client.find()
+    world.fault("fails", vendor="hetzner", call="delete", times=2)
+    for _ in range(2):
+        with pytest.raises(CloudError, match="unavailable") as caught:
+            client.delete(server)
+        assert caught.value.refusal is Refusal.OUTAGE
+    client.delete(server)
+    assert client.find() == []
+
+
+def test_a_server_that_vanished_is_not_found(world: Emulated, engine: Engine, client: Client) -> None:
+    engine.up("one", lambda: {"id": _good_server("benchctl-one").id})
+    assert world.vanish("hetzner", "benchctl-one")
+    assert client.find() == []
+    engine.destroy("one")  # nothing to do is no error
 
 
 def test_a_firewall_waits_for_its_server_and_is_refused_while_it_lives(

@@ -135,7 +135,7 @@ class Aws:
         """The security group in the region's default VPC, and the key pair."""
         from pulumi_aws import ec2, vpc
 
-        options = self._options(spec.scope)
+        options = self._options(spec.scope, spec.name)
         found = _looked_up(
             lambda: ec2.get_vpc(default=True, opts=self._invoke_options(options)),
             "no matching",
@@ -187,7 +187,7 @@ class Aws:
         import pulumi
         from pulumi_aws import ec2
 
-        options = self._options(spec.region)
+        options = self._options(spec.region, spec.name)
         invoke = self._invoke_options(options)
         owner, wanted = image_query(spec)
         image = _looked_up(
@@ -258,11 +258,11 @@ class Aws:
 
         return AwsClient(environment, regions)
 
-    def _options(self, region: str) -> Any:
+    def _options(self, region: str, name: str) -> Any:
         import pulumi
         from pulumi_aws import Provider
 
-        return pulumi.ResourceOptions(provider=Provider(f"aws-{region}", region=region, max_retries=MAX_RETRIES))
+        return pulumi.ResourceOptions(provider=Provider(f"{name}-aws", region=region, max_retries=MAX_RETRIES))
 
     def _invoke_options(self, options: Any) -> Any:
         import pulumi

@@ -45,8 +45,8 @@ END = "benchctl-end"
 _SHUT_DOWN = 'shutdown -P "+$(( ($1 - $(date +%s) + 59) / 60 ))"'
 _WATCH = 'while [ "$(date +%s)" -lt "$1" ]; do sleep 15; done; systemctl poweroff || poweroff -f'
 _WATCH_BEHIND = 'setsid sh -c "$2" "$0" "$1" </dev/null >/dev/null 2>&1 &'
-"""Plain shell, because this early in the boot neither ``shutdown`` nor a timer works: logind and the bus are not up, and
-waiting for a timer's start would wait for cloud-init itself. What is put in comes as arguments."""
+"""Plain shell, because this early in the boot neither ``shutdown`` nor a timer works: logind and the bus are not up,
+and waiting for a timer's start would wait for cloud-init itself. What is put in comes as arguments."""
 
 
 def login_user(vendor: str, image: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from dataclasses import replace
@@ -72,13 +73,19 @@ def test_data_stays_data() -> None:
 
 
 def shell(command: list[str], programs: Path) -> None:
-    """Run a command of cloud-init's, with programs that only write down that they were called."""
+    """Run a command of cloud-init's where no program can be found that switches this machine off.
+
+    What would do so only writes down that it was called; everything else is in the same folder, and PATH is nothing
+    but that folder, also for what stays in the background.
+    """
     programs.mkdir(exist_ok=True)
-    for name in ("systemctl", "shutdown"):
+    for name in ("sh", "date", "sleep", "setsid"):
+        if not (programs / name).exists():
+            (programs / name).symlink_to(str(shutil.which(name)))
+    for name in ("systemctl", "shutdown", "poweroff"):
         (programs / name).write_text(f'#!/bin/sh\necho {name} "$@" > {programs}/{name}.called\n')
         (programs / name).chmod(0o755)
-    environment = {"PATH": f"{programs}:{os.environ['PATH']}"}
-    subprocess.run(command, check=True, env=environment, timeout=10)
+    subprocess.run(command, check=True, env={"PATH": str(programs)}, timeout=10)
 
 
 def commands(expires_at: int, when: str) -> list[str]:
@@ -108,7 +115,7 @@ def waiting_for(expires_at: int) -> list[int]:
                 line = (folder / "cmdline").read_bytes()
             except OSError:
                 continue
-            if boot.END.encode() in line and str(expires_at).encode() in line:
+            if line.endswith(f"\0{boot.END}\0{expires_at}\0".encode()):
                 found.append(int(folder.name))
     return found
 
@@ -116,9 +123,12 @@ def waiting_for(expires_at: int) -> list[int]:
 def test_it_waits_in_the_background_until_then(tmp_path: Path) -> None:
     expires = int(time.time()) + 7_777
     shell(commands(expires, "bootcmd"), tmp_path / "bin")
-    waiting = waiting_for(expires)
+    deadline = time.monotonic() + 30
+    while not (waiting := waiting_for(expires)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     for process in waiting:
-        os.killpg(process, 9)
+        os.killpg(process, 9)  # it leads a group of its own: what started it may end
     assert len(waiting) == 1
     assert not (tmp_path / "bin" / "systemctl.called").exists()
 
