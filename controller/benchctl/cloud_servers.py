@@ -20,6 +20,7 @@ from benchctl.clouds.spec import ARM64, X86_64
 from benchctl.db import selection
 from benchctl.errors import UsageError
 from benchctl.plan import Found, Machine, Place, Price, Server, parse_budget
+from benchctl.refusals import Refusal
 from benchctl.request import LAB
 
 if TYPE_CHECKING:
@@ -96,7 +97,10 @@ def find_cloud_servers(session: Session, request: SweepRequest, rates: Mapping[s
             server = replace(server, left_out=left_out)
             replicas = 1 if left_out else request.replicas
             servers += [replace(server, replica=number) for number in range(1, replicas + 1)]
-    return Found(servers, tuple(_notes(counts, request)), tuple(row.api_reference for row in rows))
+    quota = selection.refused_last(session, list(vendors), str(Refusal.QUOTA))
+    refused = sorted({one.name for one in servers if one.key in quota and not one.left_out})
+    notes = (*_notes(counts, request), *_quota_notes(refused))
+    return Found(servers, notes, tuple(row.api_reference for row in rows))
 
 
 def _require_catalogue(rows: Sequence[Any], vendors: Mapping[str, str]) -> None:
@@ -296,6 +300,13 @@ def _notes(counts: Counter[str], request: SweepRequest) -> Iterator[str]:
         )
     if request.spot:
         yield "Spot prices change by the hour; the catalogue's are those of its day."
+
+
+def _quota_notes(refused: Sequence[str]) -> Iterator[str]:
+    """A limit may have been raised since, so that these are tried again; who knows better leaves them out."""
+    if refused:
+        named = ", ".join(refused[:3]) + (f" and {len(refused) - 3} more" if len(refused) > 3 else "")
+        yield f"Refused for want of quota last time: {named} ('benchctl coverage --why quota' says more)."
 
 
 def _counted(count: int, one: str, several: str) -> str:

@@ -85,6 +85,7 @@ _RULES: tuple[tuple[Refusal, str], ...] = (
     (Refusal.NOT_OFFERED, r"is not supported for creation of VMs|cannot boot with OS image or disk"),
     (Refusal.NOT_OFFERED, r"(?i)server type \S+ (?:not found|is unavailable)|unsupported location for server type"),
     (Refusal.NOT_OFFERED, r"location '\S+' not found|\b(?:PLAN|ZONE|TEMPLATE)_(?:NOT_FOUND|INVALID)\b"),
+    (Refusal.NOT_OFFERED, r"has no default (?:subnet|VPC)\b|no matching EC2 (?:VPC|Subnet) found|AWS has no image"),
     # who asks
     (Refusal.ACCOUNT, r"\b(?:InvalidClientTokenId|ExpiredToken|UnauthorizedOperation|AuthFailure|OptInRequired)\b"),
     (Refusal.ACCOUNT, r"\bSignatureDoesNotMatch\b|\bError: Blocked\b|api error Blocked\b"),
@@ -103,6 +104,7 @@ _RULES: tuple[tuple[Refusal, str], ...] = (
     # default network or an image
     (Refusal.STOCK, r"\bInsufficient(?:Address|Volume)Capacity\b"),
     (Refusal.NOT_OFFERED, r"has no default (?:VPC|subnet)|has no image \S+ for"),
+    (Refusal.NOT_OFFERED, r"does not match the architecture '[^']*' of the specified AMI"),
     (Refusal.ACCOUNT, r"\bAccessDenied(?:Exception)?\b|\b(?:RequestExpired|UnrecognizedClientException)\b"),
     (Refusal.THROTTLED, r"\bThrottling(?:Exception)?\b"),
     (Refusal.OUTAGE, r"api error (?:InternalError|InternalFailure|Unavailable|ServiceUnavailable)\b"),

@@ -134,7 +134,7 @@ def test_two_clouds_are_measured_and_nothing_is_left(
         cwd=checkout, env={**environment, "BENCHCTL_HOME": str(home.state)}, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     assert "@g2-standard-4:" in graph
-    assert "@hcloud_cx22:" in graph
+    assert "@hetzner_cx22:" in graph
     assert sweep.wait() == 0, sweep.said()
 
     assert backed_world.alive() == [], sweep.said()

@@ -25,6 +25,7 @@ QUOTA = "api error VcpuLimitExceeded: You have requested more vCPU capacity than
 GONE = "googleapi: Error 400: The selected machine type (m2) is obsolete and cannot be used to create new instances."
 SMALL, LARGE = "toy-1b", "toy-70b"
 EARLIER = datetime(2025, 4, 1, tzinfo=UTC)
+TRIED_AT, TRIED_LATER = "2026-11-23T18:00:00.000+00:00", "2026-11-23T18:00:01.000+00:00"
 
 
 def fill(engine: Engine) -> None:
@@ -154,3 +155,33 @@ def test_as_a_user_asks(home: Home, benchctl: Benchctl) -> None:
         wrong = benchctl("coverage", *arguments)
         assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
         assert sentence in wrong.stderr
+
+
+def test_what_the_vendor_said_to_each_try_is_kept_and_shown(home: Home, benchctl: Benchctl) -> None:
+    """The last words say why there is no server, with what the others were; every try is listed with its place."""
+    from benchctl.ledger import JobState, Ledger
+    from benchctl.request import SweepRequest
+    from llama_bench_core.suite import Suite
+
+    suite = Suite.from_dict({"name": "toy", "models": [SMALL], "scenarios": {"pp": {16: 2}}})
+    engine = open_database(home.database_url)
+    with writing(engine) as session:
+        add_catalogue(session, ("gcp", "1000204", {"api_reference": "g2-standard-4"}), ("gcp", "7", {}))
+    job = JobState("g2", "gcp", "g2-standard-4", "h", server_id="1000204", lifetime_seconds=600)
+    book = Ledger.create(home, engine, SweepRequest(("gcp",), suite, ()), [job], sweep="s")
+    tries = (
+        {"region": "us-east4", "zone": "us-east4-a", "refusal": "stock", "said": "STOCKOUT in a", "at": TRIED_AT},
+        {"region": "europe-west1", "zone": "", "refusal": "quota", "said": "Quota 'L4' is 0", "at": TRIED_LATER},
+    )
+    book.update("g2", attempts=tries[:1])
+    book.update("g2", attempts=tries, status="failed", error="No server after 2 tries.")
+    (row,) = [one for one in ask(engine, "by_server") if one["server_id"] == "1000204"]
+    assert (row["why"], row["tries"]) == ("quota", 2)
+    assert row["detail"] == "Quota 'L4' is 0 (2 tries: 1 x stock, 1 x quota)"
+    engine.dispose()
+    listed = json.loads(benchctl("coverage", "--tries", "--json").stdout)
+    assert [(one["api_reference"], one["region"], one["zone"], one["refusal"], one["said"]) for one in listed] == [
+        ("g2-standard-4", "europe-west1", None, "quota", "Quota 'L4' is 0"),
+        ("g2-standard-4", "us-east4", "us-east4-a", "stock", "STOCKOUT in a"),
+    ]
+    assert "--tries is a list of its own" in benchctl("coverage", "--tries", "--models").stderr

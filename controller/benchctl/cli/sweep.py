@@ -207,7 +207,7 @@ def sweep(
     with _database(home) as engine, machine_held(home, request, name):
         binary = _llama_bench(home, request)
         request = replace(request, llama_bench=str(binary))
-        book = ledger.Ledger.create(home, engine, request, _jobs_of(planned), sweep=name)
+        book = ledger.Ledger.create(home, engine, request, jobs_of_plan(planned), sweep=name)
         if not detach:
             _run(ctx, book, engine, binary, output)
     if detach:  # after the locks of this process are free
@@ -597,7 +597,8 @@ def _llama_bench(home: Home, request: SweepRequest) -> Any:
     return found.path
 
 
-def _jobs_of(planned: Plan) -> list[Any]:
+def jobs_of_plan(planned: Plan) -> list[Any]:
+    """The jobs of a new sweep, as its book begins."""
     from benchctl.ledger import JobState
 
     return [

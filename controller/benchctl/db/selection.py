@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select
 
 from benchctl.db.prices import HOURS
-from benchctl.db.schema import Job, Measurement, Price, Region, Server, Zone
+from benchctl.db.schema import Job, JobAttempt, Measurement, Price, Region, Server, Zone
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy.orm import Session
@@ -168,15 +168,30 @@ def newest_measurements(
 
 def failed_last(session: Session, vendor_ids: Collection[str]) -> set[Key]:
     """The servers whose newest job failed."""
-    return {key for key, status in _newest_status(session, vendor_ids) if status == _FAILED}
+    return {key for key, job in _newest_jobs(session, vendor_ids).items() if job.status == _FAILED}
 
 
-def _newest_status(session: Session, vendor_ids: Collection[str]) -> Iterable[tuple[Key, str]]:
-    newest: dict[Key, str] = {}
-    for vendor, server, status in session.execute(
-        select(Job.vendor_id, Job.server_id, Job.status)
-        .where(Job.vendor_id.in_(vendor_ids))
-        .order_by(func.coalesce(Job.started_at, Job.ended_at), Job.sweep_id, Job.job_id)
+def refused_last(session: Session, vendor_ids: Collection[str], refusal: str) -> set[Key]:
+    """The servers whose newest job got no server, and was refused for this reason at its last try."""
+    last: dict[tuple[str, str], str | None] = {}
+    for sweep, job, why in session.execute(
+        select(JobAttempt.sweep_id, JobAttempt.job_id, JobAttempt.refusal).order_by(JobAttempt.tried_at)
     ):
-        newest[vendor, server] = status
-    return newest.items()
+        last[sweep, job] = why
+    if not last:
+        return set()
+    return {
+        key
+        for key, job in _newest_jobs(session, vendor_ids).items()
+        if job.status == _FAILED and last.get((job.sweep_id, job.job_id)) == refusal
+    }
+
+
+def _newest_jobs(session: Session, vendor_ids: Collection[str]) -> dict[Key, Any]:
+    """Of each server the job that began last."""
+    found = session.execute(
+        select(Job.vendor_id, Job.server_id, Job.status, Job.sweep_id, Job.job_id)
+        .where(Job.vendor_id.in_(vendor_ids))
+        .order_by(func.coalesce(Job.started_at, Job.ended_at).nulls_first(), Job.sweep_id, Job.job_id)
+    )
+    return {(job.vendor_id, job.server_id): job for job in found}

@@ -75,3 +75,28 @@ def test_what_was_never_given_is_not_billed() -> None:
     assert was_billed(0, None)
     assert was_billed(1, "the module failed")
     assert was_billed(None, None)
+
+
+def test_a_server_that_was_had_is_not_judged_by_the_tries_before_it() -> None:
+    """Two zones were sold out, the third had one, and its run failed: that is the reason."""
+    tries = [("stock", "sold out in a"), (None, "a wholly new sentence")]
+    without = why_unmeasured(LastRun("failed", tries=tries), {})
+    assert (without.why, without.detail) == (
+        Why.VENDOR_ERROR, "a wholly new sentence (2 tries: 1 x stock, 1 x vendor error)",
+    )  # fmt: skip
+    had = why_unmeasured(LastRun("failed", error="SSH dropped.", tries=tries, rented=True), {})
+    assert (had.why, had.detail) == (Why.FAILED, "SSH dropped.")
+    assert why_unmeasured(LastRun("stopped", tries=tries[:1]), {}).why is Why.STOPPED
+
+
+@pytest.mark.parametrize(
+    ("error", "billed"),
+    [
+        ("error during placement (resource_unavailable)", False),
+        ('Code="OSProvisioningTimedOut" Message="OS Provisioning did not finish"', True),
+        ("Server.SpotInstanceTermination: Spot instance termination", True),
+    ],
+)
+def test_a_server_that_came_too_late_or_was_taken_back_was_billed(error: str, billed: bool) -> None:
+    """Only what the vendor refused cost nothing."""
+    assert was_billed(None, error) is billed
