@@ -76,7 +76,7 @@ _RULES: tuple[tuple[Refusal, str], ...] = (
     (Refusal.NOT_OFFERED, r"(?:machineTypes|acceleratorTypes|diskTypes)/[\w.-]+' was not found"),
     (Refusal.NOT_OFFERED, r"disk type cannot be used by|features are not compatible for creating instance"),
     (Refusal.NOT_OFFERED, r"architecture \(\w+\) is not compatible"),
-    (Refusal.NOT_OFFERED, r"[Aa]rchitecture '?\w+'? .*(?:not match|does not support)"),
+    (Refusal.NOT_OFFERED, r"[Aa]rchitecture '?[\w,]+'? .*(?:not match|does not support)"),
     (Refusal.NOT_OFFERED, r"is not available in the current region|cannot boot Hypervisor Generation"),
     (Refusal.NOT_OFFERED, r"\bNotAvailableForSubscription\b|\bLocationNotAvailableFor|\bRequestDisallowedByAzure\b"),
     (Refusal.NOT_OFFERED, r"does not support availability zones|\bAvailabilityZoneNotSupported\b"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,13 +25,10 @@ PASSPHRASE = "of-the-tests"  # noqa: S105
 
 
 def engine_root() -> Path:
-    """Where the engine is installed: the folder above its ``bin``. Skips the test where there is none."""
-    named = os.environ.get("BENCHCTL_TEST_PULUMI")
-    roots = [Path(named)] if named else sorted((Home.at().cache / "pulumi").glob("v*"))
-    found = [root for root in roots if (root / "bin" / "pulumi").is_file()]
-    if not found:
-        pytest.skip("Pulumi's engine is not installed; benchctl doctor --fix installs it")
-    return found[-1]
+    """Where the engine is installed: the folder above its ``bin``."""
+    from benchctl.clouds.engine_binary import find
+
+    return find(Home.at().cache).path.parent.parent
 
 
 @dataclass
@@ -98,6 +96,16 @@ class Engine:
         stack.workspace.remove_stack(name)
 
 
+def in_the_clear(folder: Path, secret: str) -> list[str]:
+    """The files below ``folder`` that hold a secret, or one of its longer lines, as it is."""
+    lines = [line for line in secret.splitlines() if len(line) > 20 and "PRIVATE KEY" not in line]
+    return [
+        str(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and any(line.encode() in path.read_bytes() for line in lines)
+    ]
+
+
 def said_about(output: str, name: str) -> str:
     """The engine's diagnostics of one resource."""
     blocks = output.replace("Diagnostics:", "\n\n").split("\n\n")
@@ -105,8 +113,10 @@ def said_about(output: str, name: str) -> str:
 
 
 def killed_in_create(world: Emulated, folder: Path, vendor: str, spec: InstanceSpec) -> None:
-    """Let the engine make a server, and kill it (SIGKILL) while the vendor is at it, in a process of its own."""
-    world.fault("slow", vendor=vendor, call="create", kind="server", seconds=1.5)
+    """Let an engine in a process of its own make a server, kill it (SIGKILL) while the vendor is at it, and let the
+    vendor finish.
+    """  # noqa: D205
+    world.fault("hold", vendor=vendor, call="create", kind="server")
     child = multiprocessing.get_context("spawn").Process(target=_up, args=(world, folder, vendor, spec))
     child.start()
     try:
@@ -115,8 +125,10 @@ def killed_in_create(world: Emulated, folder: Path, vendor: str, spec: InstanceS
         assert engines, "no engine runs"
         for engine in engines:
             os.kill(engine, signal.SIGKILL)
-        child.join(60)
+        child.join(120)
+        assert child.exitcode, "it did not notice that its engine was killed"
     finally:
+        world.release()
         child.kill()
         child.join()
     world.until(lambda: all(one["ended"] for one in world.journal(vendor=vendor, call="create")), 120)
@@ -155,3 +167,20 @@ def _children(parent: int, name: str) -> list[int]:
                 if called == name:
                     found.append(process)
     return found
+
+
+def starts_a_server_and_waits(cache: Path, folder: Path, containers: bool, told: Any) -> None:
+    """A test in a process of its own, to be killed: tells its owner's mark and the world's address when all is up."""
+    from benchctl.clouds.cloud import cloud_of
+    from lab.podman import owner
+
+    from emulation.fixtures import emulated
+    from emulation.specs import instance_spec, shared_spec
+
+    cloud = cloud_of("hetzner")
+    with emulated(cache, containers=containers) as world:
+        engine = Engine(world, folder)
+        shared = engine.up("shared", lambda: cloud.shared_program(shared_spec("hetzner")))
+        engine.up("job", lambda: cloud.program(instance_spec("hetzner", "cx22", "fsn1"), shared))
+        told.send((owner(), world.url))
+        time.sleep(600)

@@ -11,12 +11,17 @@ QUOTA, STOCK, THROTTLED, UNAUTHORIZED, OUTAGE, TIMEOUT = (
 """Refusals that every vendor has words for (``Vendor.words``)."""
 
 SLOW = "slow"  # the call takes `seconds` longer
+HOLD = "hold"  # the call waits until the test says `release`, or HOLD_SECONDS at most
 AFTER = "after"  # a create that fails after the server was made, and the engine is told of nothing
 AFTER_KEPT = "after-kept"  # the same, and the engine keeps what was made in its state
 FAILS = "fails"  # a delete that fails, in the vendor's words for an outage
 LIES = "lies"  # a delete that says done and did nothing
 
-EFFECTS = (QUOTA, STOCK, THROTTLED, UNAUTHORIZED, OUTAGE, TIMEOUT, SLOW, AFTER, AFTER_KEPT, FAILS, LIES)
+EFFECTS = (QUOTA, STOCK, THROTTLED, UNAUTHORIZED, OUTAGE, TIMEOUT, SLOW, HOLD, AFTER, AFTER_KEPT, FAILS, LIES)
+
+
+HOLD_SECONDS = 300.0
+DELAYS = (SLOW, HOLD)
 
 
 @dataclass
@@ -90,11 +95,11 @@ class Faults:
             self._script.clear()
 
     def take(self, call: Call) -> list[Fault]:
-        """What strikes this call: all slowness, and the first fault of another effect."""
+        """What strikes this call: all delays, and the first fault of another effect."""
         struck: list[Fault] = []
         with self._lock:
             for fault in self._script:
-                if fault.matches(call) and (fault.effect == SLOW or all(one.effect == SLOW for one in struck)):
+                if fault.matches(call) and (fault.effect in DELAYS or all(one.effect in DELAYS for one in struck)):
                     fault.times -= 1
                     struck.append(fault)
         return struck

@@ -69,11 +69,15 @@ class Emulated:
         entries: list[dict[str, Any]] = self._control("journal")
         return [one for one in entries if all(one[key] == value for key, value in matching.items())]
 
+    def release(self) -> None:
+        """Let calls go on that the fault ``hold`` keeps."""
+        self._control("release")
+
     def reset(self) -> None:
         """Forget everything: what exists, faults, lag, journal."""
         self._control("reset")
 
-    def until(self, what: Any, seconds: float = 30.0) -> Any:
+    def until(self, what: Any, seconds: float = 120.0) -> Any:
         """Wait until ``what()`` is true; returns it. Fails the test when it never is."""
         deadline = time.monotonic() + seconds
         while not (found := what()):

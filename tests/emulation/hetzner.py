@@ -50,7 +50,6 @@ ROUTES = {
     "firewalls": "firewall",
     "primary_ips": "address",
     "volumes": "disk",
-    "floating_ips": "floating-address",
     "networks": "network",
 }
 
@@ -445,8 +444,8 @@ class Hetzner(Vendor):
                 "ip": "203.0.113.1", "type": "ipv4", "assignee_type": "server", "auto_delete": True, "blocked": False,
                 "assignee_id": int(server.id) if server else None, "dns_ptr": [], "protection": {"delete": False},
             }  # fmt: skip
-        elif thing.kind in ("disk", "floating-address"):
-            shown |= {"server": None, "size": 10, "status": "available", "ip": "203.0.113.2", "type": "ipv4"}
+        elif thing.kind == "disk":
+            shown |= {"server": None, "size": 10, "status": "available"}
         return shown
 
     def error(self, refused: Refused) -> Response:

@@ -48,7 +48,7 @@ class World:
         self.faults, self.journal = Faults(), list[dict[str, Any]]()
         self.down: set[str] = set()
         self.backing = Backing(cache, containers, owner)
-        self._lock = threading.Lock()
+        self._lock, self._released = threading.Lock(), threading.Event()
         self._login: ContextVar[tuple[Mapping[str, Any], Mapping[str, str]]] = ContextVar("login", default=({}, {}))
         self.vendors: dict[str, Vendor] = {}
         for name in VENDORS:
@@ -125,6 +125,8 @@ class World:
         for fault in self.faults.take(call):
             if fault.effect == faults.SLOW:
                 time.sleep(fault.seconds)
+            elif fault.effect == faults.HOLD:
+                self._released.wait(faults.HOLD_SECONDS)
             elif fault.effect == faults.FAILS:
                 raise vendor.outage()
             elif fault.effect in (faults.AFTER, faults.AFTER_KEPT, faults.LIES):
@@ -186,7 +188,12 @@ class World:
         with self._lock:
             return [dict(entry) for entry in self.journal]
 
+    def _control_release(self) -> None:
+        released, self._released = self._released, threading.Event()
+        released.set()
+
     def _control_reset(self) -> None:
+        self._control_release()
         self.faults.clear()
         self.down.clear()
         with self._lock:

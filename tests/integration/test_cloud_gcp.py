@@ -12,7 +12,7 @@ from benchctl.clouds.cloud import CloudError
 from benchctl.clouds.gcp import CLOUD
 from benchctl.refusals import Refusal, classify
 from emulation import gcp
-from emulation.engine import Engine, killed_in_create, said_about
+from emulation.engine import Engine, in_the_clear, killed_in_create, said_about
 from emulation.specs import SWEEP, instance_spec, shared_spec, ssh
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def test_what_a_program_makes_is_listed_by_the_client_and_gone_after_destroy(
     (rule,) = world.alive("gcp", "firewall")
     assert (rule["data"]["ranges"], rule["data"]["tags"]) == ([spec.ingress], made["data"]["tags"])
 
+    assert in_the_clear(engine.folder, spec.host_key.private) == []
     engine.up("job", lambda: CLOUD.program(spec, outputs))  # again: the same server, though less time is left
     assert [one["id"] for one in world.alive("gcp", "server")] == [made["id"]]
     engine.destroy("job")

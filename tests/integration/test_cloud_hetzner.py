@@ -10,7 +10,7 @@ from benchctl.clouds.cloud import CloudError
 from benchctl.clouds.hetzner import CLOUD
 from benchctl.refusals import Refusal, classify
 from emulation import hetzner
-from emulation.engine import Engine, killed_in_create, said_about
+from emulation.engine import Engine, in_the_clear, killed_in_create, said_about
 from emulation.specs import SWEEP, instance_spec, key_pair, shared_spec, ssh
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def test_what_a_program_makes_is_listed_by_the_client_and_gone_after_destroy(
     assert (server.sweep, server.job, server.expires_at, server.region) == (
         *(spec.labels[one] for one in ("benchctl-sweep", "benchctl-job")), spec.expires_at, "nbg1",
     )  # fmt: skip
+    assert in_the_clear(engine.folder, spec.ssh_public_key), "the state would show what is no secret"
+    assert in_the_clear(engine.folder, spec.host_key.private) == []
     engine.destroy("job")
     assert [one.kind for one in client.find()] == ["firewall", "key"]
     engine.destroy("shared")

@@ -92,7 +92,7 @@ def test_what_a_killed_controller_left_is_seen_then_destroyed(
 
     for vendor in VENDORS:
         world.lag(vendor, lingers_for_lists=2)
-        world.fault("fails", vendor=vendor, call="delete", via="api", times=2)
+        world.fault("fails", vendor=vendor, call="delete", via="api")
         world.fault("lies", vendor=vendor, call="delete", kind="server", via="api")
         world.fault("throttled", vendor=vendor, call="list", times=1)
     done = benchctl(*REAP, "--json", env=environment)

@@ -39,13 +39,13 @@ IN_USE_SECONDS = 30.0
 KINDS: Mapping[str, str] = {
     "server": "servers",
     "address": "primary_ips",
-    "floating-address": "floating_ips",
     "disk": "volumes",
     "firewall": "firewalls",
     "key": "ssh_keys",
     "network": "networks",
 }
-"""Kinds of ours, by what the client calls the list; in the order in which they can be deleted."""
+"""Kinds, by what the client calls the list; in the order in which they can be deleted. Nothing of ours makes a floating
+address."""
 
 
 class Hetzner:
@@ -189,7 +189,7 @@ class HetznerClient:
 
 def _resource(kind: str, one: Any) -> Resource:
     labels: Mapping[str, str] = one.labels or {}
-    location = getattr(one, "location", None) or getattr(one, "home_location", None)
+    location = getattr(one, "location", None)
     public = getattr(one, "public_net", None)
     created = getattr(one, "created", None)
     return Resource(
@@ -211,7 +211,7 @@ def _resource(kind: str, one: Any) -> Resource:
 def _attached(kind: str, one: Any) -> bool:
     if kind == "address":
         return one.assignee_id is not None
-    if kind in ("disk", "floating-address"):
+    if kind == "disk":
         return one.server is not None
     return kind == "firewall" and bool(one.applied_to)
 
