@@ -76,7 +76,7 @@ _RULES: tuple[tuple[Refusal, str], ...] = (
     (Refusal.NOT_OFFERED, r"(?:machineTypes|acceleratorTypes|diskTypes)/[\w.-]+' was not found"),
     (Refusal.NOT_OFFERED, r"disk type cannot be used by|features are not compatible for creating instance"),
     (Refusal.NOT_OFFERED, r"architecture \(\w+\) is not compatible"),
-    (Refusal.NOT_OFFERED, r"[Aa]rchitecture '?\w+'? .*(?:not match|does not support)"),
+    (Refusal.NOT_OFFERED, r"[Aa]rchitecture '?[\w,]+'? .*(?:not match|does not support)"),
     (Refusal.NOT_OFFERED, r"is not available in the current region|cannot boot Hypervisor Generation"),
     (Refusal.NOT_OFFERED, r"\bNotAvailableForSubscription\b|\bLocationNotAvailableFor|\bRequestDisallowedByAzure\b"),
     (Refusal.NOT_OFFERED, r"does not support availability zones|\bAvailabilityZoneNotSupported\b"),
@@ -102,18 +102,16 @@ _RULES: tuple[tuple[Refusal, str], ...] = (
     (Refusal.ACCOUNT, r"\b[A-Z]+_FORBIDDEN\b"),
     # AWS: more of its codes (EC2's API reference, "Error codes"), and what our program says of a place without a
     # default network or an image
-    (Refusal.QUOTA, r"\bMaxSpotFleetRequestCountExceeded\b|\b(?:Volume|Address|SecurityGroup|KeyPair)LimitExceeded\b"),
-    (Refusal.STOCK, r"\bInsufficient(?:Address|Volume)Capacity\b|\bSpotMaxPriceTooLow\b"),
-    (Refusal.NOT_OFFERED, r"has no default (?:VPC|subnet)|has no image \S+ for|Invalid value '[^']*' for InstanceType"),
+    (Refusal.STOCK, r"\bInsufficient(?:Address|Volume)Capacity\b"),
+    (Refusal.NOT_OFFERED, r"has no default (?:VPC|subnet)|has no image \S+ for"),
     (Refusal.NOT_OFFERED, r"does not match the architecture '[^']*' of the specified AMI"),
-    (Refusal.ACCOUNT, r"\b(?:SignatureDoesNotMatch|PendingVerification|AccessDenied(?:Exception)?|RequestExpired)\b"),
-    (Refusal.ACCOUNT, r"api error Blocked\b|\bExpiredTokenException\b|\bUnrecognizedClientException\b"),
+    (Refusal.ACCOUNT, r"\bAccessDenied(?:Exception)?\b|\b(?:RequestExpired|UnrecognizedClientException)\b"),
     (Refusal.THROTTLED, r"\bThrottling(?:Exception)?\b"),
     (Refusal.OUTAGE, r"api error (?:InternalError|InternalFailure|Unavailable|ServiceUnavailable)\b"),
-    # UpCloud: a plan's own limit ends as all of its limits do, which stands above
+    # UpCloud
     (Refusal.NOT_OFFERED, r"Invalid plan: expected plan to be one of|Invalid zone: expected zone to be one of"),
     (Refusal.ACCOUNT, r"Authentication credentials not defined"),
-    (Refusal.THROTTLED, r"\bRATE_LIMITED\b|status=429"),
+    (Refusal.THROTTLED, r"\bRATE_LIMITED\b"),
     (Refusal.OUTAGE, r"\bSERVICE_(?:UNAVAILABLE|ERROR)\b"),
     # taken back
     (Refusal.INTERRUPTED, r"\bServer\.SpotInstance(?:Termination|Shutdown)\b|\bcompute\.instances\.preempted\b"),

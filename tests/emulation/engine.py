@@ -120,8 +120,7 @@ def killed_in_create(world: Emulated, folder: Path, vendor: str, spec: InstanceS
     child = multiprocessing.get_context("spawn").Process(target=_up, args=(world, folder, vendor, spec))
     child.start()
     try:
-        # a new process, the SDK, the engine, and for some vendors six resources before the server
-        world.until(lambda: world.journal(vendor=vendor, call="create", kind="server"), seconds=180)
+        world.until(lambda: world.journal(vendor=vendor, call="create", kind="server"), 240)
         engines = _children(child.pid or 0, "pulumi")
         assert engines, "no engine runs"
         for engine in engines:
@@ -132,7 +131,7 @@ def killed_in_create(world: Emulated, folder: Path, vendor: str, spec: InstanceS
         world.release()
         child.kill()
         child.join()
-    world.until(lambda: all(one["ended"] for one in world.journal(vendor=vendor, call="create")))
+    world.until(lambda: all(one["ended"] for one in world.journal(vendor=vendor, call="create")), 120)
 
 
 def _up(world: Emulated, folder: Path, vendor: str, spec: InstanceSpec) -> None:

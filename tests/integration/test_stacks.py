@@ -222,6 +222,27 @@ def test_a_controller_killed_before_the_engine_made_anything(toy_cloud: ToyCloud
     assert toy_cloud.things == set()
 
 
+def test_a_controller_killed_while_the_engine_makes_the_first_stack(toy_cloud: ToyCloud) -> None:
+    """An engine that is at work although there is no state yet is waited for: no stack comes up afterwards."""
+    engine = toy_cloud.folder / "bin" / "pulumi"
+    gate = toy_cloud.folder / "go"
+    engine.write_text(
+        f'#!/bin/bash\nif [ "$2" = stack ]; then touch {gate}.reached; trap "" INT\n'
+        f'while [ ! -e {gate} ]; do sleep 0.02; done; fi\nexec -a pulumi {toy_cloud.engine} "$@"\n'
+    )
+    engine.chmod(0o755)
+    other = controller(toy_cloud, "up")
+    toy_cloud.wait_for("go.reached")
+    ours = toy_cloud.stacks()
+    kill(other)
+    with ThreadPoolExecutor(1) as pool:
+        destroyed = pool.submit(toy_cloud.destroy, ours, STACK)
+        gate.touch()
+        assert destroyed.result() == []
+    assert ours.running(STACK) == []
+    assert ours.names() == []
+
+
 def test_a_cancelled_stack_keeps_what_was_under_way(toy_cloud: ToyCloud) -> None:
     """The create under way is finished and written down; what would follow is not begun."""
     toy_cloud.tell("hold-create")
@@ -241,16 +262,31 @@ def test_a_cancelled_stack_keeps_what_was_under_way(toy_cloud: ToyCloud) -> None
 
 
 def test_a_create_that_never_ends_is_cut(toy_cloud: ToyCloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupted, then killed; what is left can be destroyed."""
+    """Interrupted, told to leave it, killed: what is left can be destroyed, and what was under way is named."""
+    monkeypatch.setattr(engine_process, "GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(engine_process, "TERMINATE_SECONDS", 0.5)
+    monkeypatch.setattr(stacks, "PLUGIN_SECONDS", 0.3)
+    toy_cloud.tell("hold-create")
+    ours = toy_cloud.stacks()
+    with pytest.raises(StackCancelledError):
+        toy_cloud.up(ours, STACK, one_server, cancelled=(toy_cloud.folder / "creating/server").exists)
+    assert [one.name for one in toy_cloud.destroy(ours, STACK)] == ["server"]
+    assert ours.names() == []
+
+
+def test_what_takes_too_long_is_interrupted(toy_cloud: ToyCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However far it came by then, there is nothing left after it is destroyed."""
     monkeypatch.setattr(engine_process, "GRACE_SECONDS", 0.5)
     monkeypatch.setattr(engine_process, "TERMINATE_SECONDS", 0.5)
     monkeypatch.setattr(stacks, "PLUGIN_SECONDS", 0.3)
     toy_cloud.tell("hold-create")
     ours = toy_cloud.stacks()
     with pytest.raises(StackTimeoutError, match="could not be made in time"):
-        toy_cloud.up(ours, STACK, one_server, timeout_seconds=3)
-    assert [one.name for one in toy_cloud.destroy(ours, STACK)] == ["server"]
+        toy_cloud.up(ours, STACK, one_server, timeout_seconds=1.5)
+    toy_cloud.untell("hold-create")
+    toy_cloud.destroy(ours, STACK)
     assert ours.names() == []
+    assert ours.running(STACK) == []
 
 
 def test_many_at_once_do_not_mix(toy_cloud: ToyCloud) -> None:
@@ -412,6 +448,17 @@ def test_the_passphrase_is_made_once_and_kept(toy_cloud: ToyCloud) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     assert len(path.read_text()) >= 32
     assert [one.name for one in path.parent.glob("passphrase*")] == ["passphrase"]
+
+
+def test_another_passphrase_is_one_sentence(toy_cloud: ToyCloud) -> None:
+    """And an empty variable is none: the passphrase that was made is used."""
+    empty = {**toy_cloud.environment, "PULUMI_CONFIG_PASSPHRASE": ""}
+    toy_cloud.up(toy_cloud.stacks(environment=empty), STACK, server_and_key)
+    other = toy_cloud.stacks(environment={**toy_cloud.environment, "PULUMI_CONFIG_PASSPHRASE": "another"})
+    with pytest.raises(StackError, match=r"encrypted with another passphrase\. Set PULUMI_CONFIG_PASSPHRASE"):
+        toy_cloud.destroy(other, STACK)
+    toy_cloud.destroy(toy_cloud.stacks(), STACK)
+    assert toy_cloud.things == set()
 
 
 def test_the_option_names_the_backend_before_the_environment(toy_cloud: ToyCloud, tmp_path: Path) -> None:

@@ -226,9 +226,7 @@ def _show(result: ReapReport, output: Output) -> None:
     for note in result.notes:
         click.echo(note, err=True)
     if result.skipped and not output.for_machines:
-        click.echo(
-            f"Not asked, for want of a login: {', '.join(result.skipped)}. The books hold nothing there.", err=True
-        )
+        click.echo(f"Not asked, for want of a login: {', '.join(result.skipped)}. The books hold nothing there.")
     for vendor, why in result.problems.items():
         click.echo(f"{vendor} could not be asked, and may hold something: {why}", err=True)
     for leak in result.leaks:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import tempfile
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -88,26 +87,20 @@ class Command(automation.PulumiCommand):
         from pulumi.automation.errors import create_command_error
 
         eventful = args[0] in EVENTFUL
-        with tempfile.TemporaryDirectory(prefix="benchctl-engine-") as folder:
-            events = Path(folder) / "events.jsonl"
-            command = [self.command, "--non-interactive", *args]
-            if args[0] == "destroy":
-                # the SDK's own "remove" is one more run of the engine
-                command.append("--remove")
-            if eventful:
-                events.touch(0o600)
-                command += ["--event-log", str(events)]
-            self.ended = engine_process.run(
-                command,
-                folder=Path(cwd),
-                environment={**self._environment, **additional_env},
-                log=self._log if eventful else None,
-                events=events if eventful else None,
-                on_event=self._on_event,
-                timeout_seconds=self._timeout_seconds,
-                cancelled=self._cancelled,
-                hidden=self._hidden,
-            )
+        command = [self.command, "--non-interactive", *args]
+        if args[0] == "destroy":
+            # the SDK's own "remove" is one more run of the engine
+            command.append("--remove")
+        self.ended = engine_process.run(
+            command,
+            folder=Path(cwd),
+            environment={**self._environment, **additional_env},
+            log=self._log if eventful else None,
+            on_event=self._on_event,
+            timeout_seconds=self._timeout_seconds,
+            cancelled=self._cancelled,
+            hidden=self._hidden,
+        )
         # the SDK tells its errors apart by either stream; a log has both
         stderr = self.ended.stderr or (self.ended.stdout if eventful else "")
         result = automation.CommandResult(self.ended.stdout, stderr, self.ended.code)

@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import subprocess
+import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ LOOK_SECONDS = 0.2
 _PASSED_ON = (
     *("HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR"),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy"),
-    *("PULUMI_HOME", "PULUMI_ACCESS_TOKEN", "PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"),
+    *("PULUMI_HOME", "PULUMI_ACCESS_TOKEN", "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"),
     *("GOMEMLIMIT", "GOGC", "GOMAXPROCS"),
 )
 """What the engine gets of a user's environment. Logins of vendors come per call, and no others do."""
@@ -97,9 +98,6 @@ def environment_of(
     return environment | {
         "PULUMI_SKIP_UPDATE_CHECK": "true",
         "PULUMI_AUTOMATION_API": "true",
-        "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": environment.get(
-            "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION", "false"
-        ),
         # one older copy of the state is kept beside it; a copy for every change is not needed
         "PULUMI_DIY_BACKEND_DISABLE_CHECKPOINT_BACKUPS": "true",
         CONTROLLER_MARK: identity(os.getpid()) or "",
@@ -113,7 +111,6 @@ def run(
     folder: Path,
     environment: Mapping[str, str],
     log: Path | None = None,
-    events: Path | None = None,
     on_event: Callable[[Mapping[str, Any]], None] = lambda _: None,
     timeout_seconds: float = 3600.0,
     cancelled: Callable[[], bool] = lambda: False,
@@ -125,9 +122,9 @@ def run(
         command: program and arguments; no secrets, everybody can read them.
         folder: where it runs.
         environment: all of its environment.
-        log: where both of its streams are appended, for its owner alone; without one they are returned.
-        events: file that the engine writes its events to, one JSON object a line.
-        on_event: takes each of them.
+        log: where both of its streams are appended, for its owner alone; without one they are returned, and there are
+            no events.
+        on_event: takes each of the engine's events.
         timeout_seconds: after this long it is interrupted.
         cancelled: asked now and then; true interrupts it.
         hidden: what is starred out in the output, should a vendor's plugin repeat it in an error.
@@ -136,28 +133,31 @@ def run(
         return _short(command, folder, environment, timeout_seconds, hidden)
     log.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    try:
-        start = os.lseek(handle, 0, os.SEEK_END)
-        process = subprocess.Popen(
-            list(command),
-            cwd=folder,
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=handle,
-            stderr=handle,
-            # Ctrl-C is the controller's to hear; it then tells the engine
-            start_new_session=True,
-        )
-    finally:
-        os.close(handle)
-    reader = _Events(events, on_event)
-    try:
-        why = _wait(process, reader, timeout_seconds, cancelled)
-    except BaseException:
-        _interrupt(process, reader)
-        raise
-    finally:
-        reader.read()
+    # a file without a name: nothing is left of it, whoever is killed
+    with tempfile.TemporaryFile(prefix="benchctl-events-") as events:
+        try:
+            start = os.lseek(handle, 0, os.SEEK_END)
+            process = subprocess.Popen(
+                [*command, "--event-log", f"/proc/self/fd/{events.fileno()}"],
+                cwd=folder,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=handle,
+                stderr=handle,
+                pass_fds=(events.fileno(),),
+                # Ctrl-C is the controller's to hear; it then tells the engine
+                start_new_session=True,
+            )
+        finally:
+            os.close(handle)
+        reader = _Events(events.fileno(), on_event)
+        try:
+            why = _wait(process, reader, timeout_seconds, cancelled)
+        except BaseException:
+            _interrupt(process, reader)
+            raise
+        finally:
+            reader.read()
     return Ended(process.returncode, _hide(log, start, hidden), "", why)
 
 
@@ -257,16 +257,12 @@ def _ends_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
 class _Events:
     """Reads what was added to the engine's file of events; a line that is not whole yet waits."""
 
-    def __init__(self, path: Path | None, on_event: Callable[[Mapping[str, Any]], None]) -> None:
-        self._path, self._on_event, self._at, self._rest = path, on_event, 0, b""
+    def __init__(self, handle: int, on_event: Callable[[Mapping[str, Any]], None]) -> None:
+        self._handle, self._on_event, self._at, self._rest = handle, on_event, 0, b""
 
     def read(self) -> None:
         """Hand on every new event."""
-        if self._path is None:
-            return
-        with suppress(FileNotFoundError), self._path.open("rb") as file:
-            file.seek(self._at)
-            fresh = file.read()
+        while fresh := os.pread(self._handle, 1 << 20, self._at):
             self._at += len(fresh)
             *lines, self._rest = (self._rest + fresh).split(b"\n")
             for line in lines:
@@ -324,6 +320,6 @@ def _program(words: Sequence[str]) -> str:
     What a plugin starts has its environment too, as a container's keeper has, and is not ours to end.
     """
     names = [word.rpartition("/")[2] for word in words[:3]]
-    if names[:1] == ["pulumi"]:
+    if "pulumi" in names[:2]:  # the second where a script of this name starts it
         return "pulumi"
     return next((name for name in names if name.startswith(("pulumi-resource-", "pulumi-language-"))), "")

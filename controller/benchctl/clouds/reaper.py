@@ -504,8 +504,7 @@ class _VendorRun:
         asked, patience = self._asked, self._asked.patience
         deadline = asked.clock() + patience.deadline_seconds
         believed = asked.rows_of(self.vendor)
-        clean = stubborn = 0
-        worked = False
+        clean = rounds = failures = 0
         while True:
             listed = self._list(deadline)
             verdicts = asked.judge(listed)
@@ -520,7 +519,7 @@ class _VendorRun:
             waiting = self._waiting(believed, listed)
             clean = 0 if doomed else clean + 1
             # One list is enough where nothing is missing in it and nothing was changed.
-            enough = patience.looks if worked or self._missing(believed, listed) else 1
+            enough = patience.looks if rounds or self._missing(believed, listed) else 1
             if not doomed and clean >= enough and not waiting:
                 self.listed = listed
                 return
@@ -532,10 +531,10 @@ class _VendorRun:
                     )
                 return
             if doomed:
-                worked = True
-                self._delete(doomed, stubborn, deadline)
-                stubborn += 1
-            self._pause(stubborn if doomed else 0, deadline)
+                failures = 0 if self._delete(doomed, rounds, deadline) else failures + 1
+                rounds += 1
+            # what was refused gets longer and longer pauses; what only lingers in a list is looked for as before
+            self._pause(failures if doomed else 0, deadline)
 
     def _waiting(self, believed: Iterable[Row], listed: Sequence[Resource]) -> list[Row]:
         books = {book.sweep: book for book in self._asked.books}
@@ -565,24 +564,31 @@ class _VendorRun:
             self._pause(attempt, deadline)
         raise _GivenUpError("it was never asked")  # pragma: no cover - the loop returns or raises
 
-    def _delete(self, doomed: Sequence[Verdict], round_number: int, deadline: float) -> None:
-        """Ask for each thing's end, in the order of :data:`PHASES`; what fails is tried again after the next list."""
+    def _delete(self, doomed: Sequence[Verdict], round_number: int, deadline: float) -> bool:
+        """Ask for each thing's end, in the order of :data:`PHASES`; what fails is tried again after the next list.
+
+        Returns:
+            Whether the vendor took all of it well.
+        """
         patience = self._asked.patience
-        with_server = {(one.sweep, one.job) for one in doomed if one.resource.kind == "server"}
-        stuck: set[str] = set()  # sweeps of which something would not go: what it holds can't either
+        # Sweeps of which something is there, or would not go: what it holds can't go either, and some clients would
+        # wait for that for minutes. What hangs on a server goes with it, or is free after the next list.
+        well = True
+        stuck = {one.sweep for one in doomed if one.resource.kind == "server"}
         for phase in range(len(PHASES) + 1):
             now = [
                 one
                 for one in doomed
                 if _phase(one.resource) == phase
-                # what hangs on a server goes with it, or is free after the next list
-                and (round_number or not one.resource.attached or (one.sweep, one.job) not in with_server)
                 # later on nothing is left untried, whatever holds it
-                and (one.sweep not in stuck or round_number >= UNTRIED_ROUNDS)
+                and (phase == 0 or one.sweep not in stuck or round_number >= UNTRIED_ROUNDS)
             ]
             seconds = min(patience.delete_seconds, max(0.0, deadline - self._asked.clock()))
-            asked = set(_each(now, self._delete_one, patience.deletes_at_once, seconds))
-            stuck |= {one.sweep for one in now if one not in asked}
+            taken = _each(now, self._delete_one, patience.deletes_at_once, seconds)
+            refused = [one for one in now if one not in taken]
+            stuck |= {one.sweep for one in refused}
+            well = well and not refused
+        return well
 
     def _delete_one(self, verdict: Verdict) -> bool:
         """Ask for the end of one thing; says whether the vendor took it well."""

@@ -259,6 +259,8 @@ class Stacks:
         Raises:
             StackError: the vendor or the engine failed; calling it again goes on.
         """
+        # a killed controller's engine may be making the very first stack now, so that nothing is there only yet
+        _settle(self, stack, min(BUSY_SECONDS, timeout_seconds))
         if not self._begun():
             return []
         with self._turn(cancelled):
@@ -558,6 +560,12 @@ class _Work:
             return StackError(
                 f"Pulumi's provider plugin for {name} is not on this machine, and could not be fetched.",
                 f"With a network: pulumi plugin install resource {name} {version}".rstrip() + ".",
+                said=said,
+            )
+        if "incorrect passphrase" in output:
+            return StackError(
+                f"{subject} could not be read: its secrets are encrypted with another passphrase.",
+                "Set PULUMI_CONFIG_PASSPHRASE, or PULUMI_CONFIG_PASSPHRASE_FILE, as it was when the stack was made.",
                 said=said,
             )
         why = said or f"the engine ended with status {ended.code if ended else '?'}"

@@ -231,7 +231,11 @@ def measurements(session: Session, question: Question) -> Answer:
         UsageError: the model was never measured.
     """
     query = _asked(session, _rows(), question)
-    chosen, notes = by_weights(_in_order(session.execute(query).mappings()), question.weights)
+    found = _in_order(session.execute(query).mappings())
+    weights = question.weights
+    if question.sweep and weights in (None, "all") and all(row["weights"] == "rehearsal" for row in found):
+        weights = "rehearsal"  # who names a rehearsal asks for it
+    chosen, notes = by_weights(found, weights)
     rows = newest(chosen)
     hidden = Counter(row["outcome"] for row in rows if not question.shows(row["outcome"]))
     shown = [row for row in rows if question.shows(row["outcome"])]

@@ -27,6 +27,7 @@ LABEL_CLOUD = "benchctl-cloud"
 """On every container and network that a cloud of ours made; its value names that cloud."""
 
 READY_SECONDS = 30.0
+OLD_SECONDS = 3600.0
 _BLOCKS = tuple(f"10.98.{third}.0/22" for third in range(0, 256, 4))
 _TAKEN = ("already used", "already in use", "conflicts", "overlap")
 _GONE = ("no such container", "no container with", "network not found", "unable to find network", "no such network")
@@ -215,6 +216,7 @@ def make_network(name: str, labels: Mapping[str, str], blocks: Iterable[str] = _
     Raises:
         LabError: none is free, or podman refuses.
     """
+    _forget_keys()
     taken = {network.subnet for network in networks()}
     trouble: LabError | None = None
     words = [word for key, value in labels.items() for word in ("--label", f"{key}={value}")]
@@ -286,6 +288,17 @@ def _write_keys(wanted: Wanted, folder: Path) -> Path:
 
 def _keys() -> Path:
     return Home.at().cache / "lab" / "keys"
+
+
+def _forget_keys() -> None:
+    """Remove the keys of servers that podman ended by itself; what was written a moment ago may belong to a start."""
+    old = time.time() - OLD_SECONDS
+    folders = [one for one in _keys().glob("*") if one.stat().st_mtime < old] if _keys().is_dir() else []
+    if folders:
+        alive = set(podman("ps", "-a", "--format", "{{.Names}}").split())
+        for folder in folders:
+            if folder.name not in alive:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _filters(labels: Mapping[str, str]) -> list[str]:

@@ -68,6 +68,20 @@ def test_where_root_is_missing_the_port_is_published(asked: list[list[str]], mon
     assert asked[0][asked[0].index("-p") + 1] == "127.0.0.1::22"
 
 
+def test_keys_of_servers_that_ended_by_themselves_go_and_those_of_others_stay(
+    asked: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [tmp_path / "lab/keys" / name for name in ("gone", "benchctl-x", "starting")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    for folder in folders[:2]:
+        os.utime(folder, (1, 1))
+    monkeypatch.setattr(containers, "podman", lambda *words: "benchctl-x\nother" if words[0] == "ps" else "")
+    containers.make_network("net", {}, ["10.1.0.0/24"])
+    assert [folder.exists() for folder in folders] == [False, True, True]
+    assert asked == []
+
+
 def refusing(calls: list[list[str]], times: int, said: str) -> Callable[..., str]:
     def run(*words: str | Path, check: bool = True, timeout: float = 0) -> str:  # noqa: ARG001 - podman's own
         calls.append([str(word) for word in words])

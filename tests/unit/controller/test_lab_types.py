@@ -48,4 +48,8 @@ def test_the_catalogue_says_that_it_is_a_rehearsal_and_doing_it_twice_changes_no
         assert {one.source for one in prices} == {"benchctl rehearsal (made up)"}
         played = next(one for one in servers if one.api_reference == "lab-m7i.large")
         assert "plays what was recorded on aws/m7i.large" in str(played.description)
+    ensure_catalogue(engine, home.cache)
+    with reading(engine) as session:
+        still = session.scalars(select(Server.api_reference).filter_by(vendor_id="lab", status="ACTIVE")).all()
+    assert "lab-m7i.large" in still, "a rehearsal without recordings does not close what was recorded"
     engine.dispose()
