@@ -95,7 +95,9 @@ class Seen:
         peak_mb: the most memory, of all processes of the controller together.
         parts: of that moment, by kind of process: how many, and MB.
         own_cpu: CPU-seconds of processes, by kind and number, as they were last seen; short ones are missed.
+        look_cpu: CPU-seconds of each run of Ansible that looks at measurements, its forks included, as it was last seen.
         steady: seconds and CPU-seconds of the controller while every server measured, and nothing else happened.
+        measuring_seconds: seconds that servers measured, added up.
         alive_seconds: seconds that servers were alive, added up.
         most_alive: the most servers at once.
         most_measuring: the most that measured at once.
@@ -104,7 +106,9 @@ class Seen:
     peak_mb: float = 0.0
     parts: dict[str, tuple[int, float]] = field(default_factory=dict)
     own_cpu: dict[tuple[str, int], float] = field(default_factory=dict)
+    look_cpu: dict[int, float] = field(default_factory=dict)
     steady: tuple[float, float] = (0.0, 0.0)
+    measuring_seconds: float = 0.0
     alive_seconds: float = 0.0
     most_alive: int = 0
     most_measuring: int = 0
@@ -214,6 +218,7 @@ def watch(controller: int, state: Path) -> tuple[Seen, float, int]:
         now, stages = time.monotonic(), Counter(stages_of(state))
         alive = sum(stages.values()) - stages["planned"] - stages["gone"]
         seen.alive_seconds += (now - last) * alive
+        seen.measuring_seconds += (now - last) * stages["collecting"]
         last = now
         seen.most_alive = max(seen.most_alive, alive)
         seen.most_measuring = max(seen.most_measuring, stages["collecting"])
@@ -276,6 +281,9 @@ def look(seen: Seen, mine: list[Process]) -> None:
             )
             number, total = parts[kind := kind_of(words)]
             seen.own_cpu[kind, one.pid] = one.own
+            if "playbooks/collect.yml" in " ".join(words):
+                # forks come and go, and are counted with the process that started them
+                seen.look_cpu[one.pid] = max(one.cpu, seen.look_cpu.get(one.pid, 0.0))
             parts[kind] = (number + 1, total + pss)
     whole = sum(total for _, total in parts.values())
     if whole > seen.peak_mb:
@@ -353,7 +361,9 @@ def tell(count: int, at_once: str, seen: Seen, cpu: float, podman: float, wall: 
     )
     print(
         f"{count} servers: peak of {parts}; at most {seen.most_alive} alive, {seen.most_measuring} measuring at once; "
-        f"{seen.alive_seconds / 3600:.2f} live hours; {steady:.1f} CPU-s in {seconds:.0f} s when all measured",
+        f"{seen.alive_seconds / 3600:.2f} live hours, {seen.measuring_seconds / 3600:.2f} of them measuring, looked at "
+        f"{len(seen.look_cpu)} times for {sum(seen.look_cpu.values()):.1f} CPU-s; {steady:.1f} CPU-s in {seconds:.0f} s "
+        "when all measured",
         file=sys.stderr,
         flush=True,
     )
