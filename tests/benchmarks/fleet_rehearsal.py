@@ -95,7 +95,7 @@ class Seen:
         peak_mb: the most memory, of all processes of the controller together.
         parts: of that moment, by kind of process: how many, and MB.
         own_cpu: CPU-seconds of processes, by kind and number, as they were last seen; short ones are missed.
-        look_cpu: CPU-seconds of each run of Ansible that looks at measurements, its forks included, as it was last seen.
+        look_cpu: CPU-seconds of each run of Ansible that looks at measurements, with its forks, as it was last seen.
         steady: seconds and CPU-seconds of the controller while every server measured, and nothing else happened.
         measuring_seconds: seconds that servers measured, added up.
         alive_seconds: seconds that servers were alive, added up.
@@ -362,8 +362,8 @@ def tell(count: int, at_once: str, seen: Seen, cpu: float, podman: float, wall: 
     print(
         f"{count} servers: peak of {parts}; at most {seen.most_alive} alive, {seen.most_measuring} measuring at once; "
         f"{seen.alive_seconds / 3600:.2f} live hours, {seen.measuring_seconds / 3600:.2f} of them measuring, looked at "
-        f"{len(seen.look_cpu)} times for {sum(seen.look_cpu.values()):.1f} CPU-s; {steady:.1f} CPU-s in {seconds:.0f} s "
-        "when all measured",
+        f"{len(seen.look_cpu)} times for {sum(seen.look_cpu.values()):.1f} CPU-s; "
+        f"{steady:.1f} CPU-s in {seconds:.0f} s when all measured",
         file=sys.stderr,
         flush=True,
     )
