@@ -5,8 +5,8 @@
 The emulated clouds, the real engine, SSH, Ansible and llama-bench: 20 kills of the controller and 20 of the engine in
 the middle of the vendor's call that makes a server, as many in the middle of the one that destroys it, 3 at every other
 boundary; at two vendors. Each run is one line of ``FOLDER/results.jsonl``; a second start goes on with what is missing,
-a run that failed included. At the end (or with ``--report`` at once) it says how many runs there were and what came of
-them; exit status 1 where anything leaked, was lost or doubled, or is missing.
+a run that failed included. SIGTERM to a worker ends it after its run. At the end (or with ``--report`` at once) it says
+how many runs there were and what came of them; exit status 1 where anything leaked, was lost or doubled, or is missing.
 
 ``CASE`` is the beginning of a case's name, as ``engine-create`` or ``controller-gone-02``.
 """
@@ -18,7 +18,9 @@ import fcntl
 import json
 import multiprocessing
 import shutil
+import signal
 import sys
+import threading
 import time
 import traceback
 from collections import Counter
@@ -80,6 +82,8 @@ def run(cases: list[Case], folder: Path, workers: int) -> None:
 
 def work(queue: Any, folder: Path, number: int) -> None:
     """One worker: cases until there are none."""
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     here = folder / f"worker-{number}"
     shutil.rmtree(here, ignore_errors=True)
     here.mkdir()
@@ -87,7 +91,7 @@ def work(queue: Any, folder: Path, number: int) -> None:
     state = template(here)
     try:
         with emulated(cache, containers=True, engine=find(cache).path) as world:
-            while (case := queue.get()) is not None:
+            while not stop.is_set() and (case := queue.get()) is not None:
                 for _ in range(MISSES):
                     place = here / case.name
                     shutil.rmtree(place, ignore_errors=True)
