@@ -104,6 +104,7 @@ _RULES: tuple[tuple[Refusal, str], ...] = (
     # default network or an image
     (Refusal.STOCK, r"\bInsufficient(?:Address|Volume)Capacity\b"),
     (Refusal.NOT_OFFERED, r"has no default (?:VPC|subnet)|has no image \S+ for"),
+    (Refusal.NOT_OFFERED, r"does not match the architecture '[^']*' of the specified AMI"),
     (Refusal.ACCOUNT, r"\bAccessDenied(?:Exception)?\b|\b(?:RequestExpired|UnrecognizedClientException)\b"),
     (Refusal.THROTTLED, r"\bThrottling(?:Exception)?\b"),
     (Refusal.OUTAGE, r"api error (?:InternalError|InternalFailure|Unavailable|ServiceUnavailable)\b"),
