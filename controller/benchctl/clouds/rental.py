@@ -23,7 +23,7 @@ from benchctl.budget import may_start
 from benchctl.clouds import keys
 from benchctl.clouds.cloud import CloudError, cloud_of
 from benchctl.clouds.faults import fault_of
-from benchctl.clouds.placement import Barred, GiveUp, StopVendor, WaitThen, first_step, next_step
+from benchctl.clouds.placement import Barred, GiveUp, StopVendor, TryAt, WaitThen, first_step, next_step
 from benchctl.clouds.spec import (
     SHARED_JOB,
     InstanceSpec,
@@ -34,7 +34,7 @@ from benchctl.clouds.spec import (
     resource_name,
     shared_name,
 )
-from benchctl.clouds.stacks import StackError
+from benchctl.clouds.stacks import StackError, StackKilledError
 from benchctl.errors import BenchctlError
 from benchctl.ledger import DESTROYING, GONE, PROVISIONING, READY
 from benchctl.refusals import Refusal, classify, shortened
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from benchctl.clouds.cloud import Client, Cloud
     from benchctl.clouds.faults import Fault
+    from benchctl.clouds.spec import Asked
     from benchctl.clouds.stacks import Stacks
     from benchctl.ledger import JobState, Ledger
 
@@ -64,6 +65,12 @@ LOOK_SECONDS = 3.0
 
 DESTROY_TRIES = 4
 """How often the engine is asked to destroy before the vendor's own client does it."""
+
+ENGINE_KILLS = 3
+"""How often a job's engine may be killed before the job gives up: it says nothing of the place, nor of the vendor."""
+
+SHARED_TRIES = 4
+"""How often what jobs share is asked for, where an engine was killed in the middle of it: lists lag."""
 
 SHARED_MARGIN_SECONDS = 3600
 """How much longer a sweep's shared resources may live than the newest of its servers."""
@@ -170,6 +177,7 @@ class Rental:
         """
         self._ledger.update(name, attempts=())
         step = first_step(self._ledger.job(name), self._barred, allowed=self._affordable(name))
+        killed = 0
         while True:
             if isinstance(step, GiveUp | StopVendor):
                 raise GaveUpError(step.reason, vendor_stopped=isinstance(step, StopVendor))
@@ -181,12 +189,17 @@ class Rental:
             try:
                 return self._try(name, step.place)
             except (StackError, CloudError, _NotReadyError) as error:
+                killed += isinstance(error, StackKilledError)
+                again = isinstance(error, StackKilledError) and killed < ENGINE_KILLS
                 fault = self._understood(self._ledger.job(name), error)
             # nothing of a failed try may stay, also where the vendor says that nothing was made
             job = self.give_back(name, stage=PROVISIONING)
             if self._cancelled.is_set():
                 raise GaveUpError("stopped before its server was there", cancelled=True)
             job = self._note_failure(job, fault)
+            if again and self._affordable(name)(step.place):
+                step = TryAt(step.place)
+                continue
             step = next_step(fault, job, self._barred, random=self._draw.random, allowed=self._affordable(name))
 
     def _understood(self, job: JobState, error: BenchctlError) -> Fault:
@@ -328,19 +341,47 @@ class Rental:
             asked = cloud.shared_resources(shared)
             self._ledger.asked(job.job, asked)
             self._doing(job.job, "asking for the sweep's key and firewall")
-            outputs = self._stacks.up(
-                self.shared_stack(cloud.name, scope),
-                lambda: cloud.shared_program(shared),
-                environment=cloud.engine_environment(self._environment),
-                log=self._ledger.folder / f"{SHARED_JOB}-{cloud.name}-{label_value(scope) if scope else 'all'}.log",
-                on_event=lambda text: self._doing(job.job, text),
-                timeout_seconds=UP_SECONDS,
-                cancelled=self._cancelled.is_set,
-            )
+            outputs = self._make_shared(cloud, shared, asked, job)
             for one in asked:
                 self._ledger.resource(one.name, "alive")
             self._shared[key] = {name: str(value) for name, value in outputs.items()}
             return self._shared[key]
+
+    def _make_shared(self, cloud: Cloud, shared: SharedSpec, asked: Sequence[Asked], job: JobState) -> dict[str, Any]:
+        """Make what jobs share. What an engine left that was killed in the middle of it is put right first."""
+        stack, environment = self.shared_stack(cloud.name, shared.scope), cloud.engine_environment(self._environment)
+        place = label_value(shared.scope) if shared.scope else "all"
+        log = self._ledger.folder / f"{SHARED_JOB}-{cloud.name}-{place}.log"
+        cut = False
+        for tries_left in reversed(range(SHARED_TRIES)):
+            try:
+                return self._stacks.up(
+                    stack,
+                    lambda: cloud.shared_program(shared),
+                    environment=environment,
+                    log=log,
+                    on_event=lambda text: self._doing(job.job, text),
+                    timeout_seconds=UP_SECONDS,
+                    cancelled=self._cancelled.is_set,
+                )
+            except StackError as error:
+                held = self._stacks.recover(stack, environment=environment, log=log)
+                cut = cut or held is not None or isinstance(error, StackKilledError)
+                if not cut or not tries_left or self._cancelled.is_set():
+                    raise
+                if held is None:
+                    held = self._stacks.resources(stack)
+            self._delete_unknown(cloud, asked, {one.name for one in held})
+            self._cancelled.wait(LOOK_SECONDS)
+        raise AssertionError("the last try returns or raises")  # pragma: no cover
+
+    def _delete_unknown(self, cloud: Cloud, asked: Sequence[Asked], known: set[str]) -> None:
+        """Delete what jobs were to share and the engine does not know of: it would be in the way of its own names."""
+        names = {one.name for one in asked}
+        with contextlib.suppress(CloudError):  # what is in the way still is said by the next try
+            for one in self.listing(cloud).fresh():
+                if one.name in names - known:
+                    self.listing(cloud).client.delete(one)
 
     def _shared_spec(self, cloud: Cloud, scope: str, spec: InstanceSpec) -> SharedSpec:
         longest = max((one.lifetime_seconds for one in self._ledger.jobs), default=0)
