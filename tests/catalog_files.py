@@ -60,7 +60,11 @@ ZONES = (("gcp", "1000", "2000", "us-central1-a"), ("aws", "us-east-1", "use1-az
 
 
 def write_database(
-    path: Path, kinds: tuple[Kind, ...] = KINDS, seen: datetime = SEEN, prices: tuple[Any, ...] = ()
+    path: Path,
+    kinds: tuple[Kind, ...] = KINDS,
+    seen: datetime = SEEN,
+    prices: tuple[Any, ...] = (),
+    regions: tuple[tuple[str, ...], ...] = REGIONS,
 ) -> Path:
     """A Spare Cores database with these server types, as SQLite file.
 
@@ -80,7 +84,7 @@ def write_database(
         db.executemany(
             "INSERT INTO region (vendor_id, region_id, name, api_reference, display_name, aliases, country_id, status,"
             " observed_at) VALUES (?, ?, ?, ?, ?, ?, 'US', 'ACTIVE', ?)",
-            [(vendor, region, name, name, shown, aliases, at) for vendor, region, name, shown, aliases in REGIONS],
+            [(vendor, region, name, name, shown, aliases, at) for vendor, region, name, shown, aliases in regions],
         )
         db.executemany(
             "INSERT INTO zone (vendor_id, region_id, zone_id, name, api_reference, display_name, status, observed_at)"

@@ -64,6 +64,10 @@ class Emulated:
         """The vendor takes the server back; says whether there was one."""
         return bool(self._control("vanish", vendor=vendor, name=name))
 
+    def offer(self, vendor: str, server_type: str) -> None:
+        """The vendor has one more server type, of any name; until the world ends. Hetzner's alone so far."""
+        self._control("offer", vendor=vendor, server_type=server_type)
+
     def journal(self, **matching: str) -> list[dict[str, Any]]:
         """All calls so far, oldest first: ``{vendor, call, kind, place, name, via, began, ended, said}``."""
         entries: list[dict[str, Any]] = self._control("journal")

@@ -184,6 +184,9 @@ class World:
             one.vanish(found)
         return found is not None
 
+    def _control_offer(self, vendor: str, server_type: str) -> None:
+        self.vendors[vendor].offer(server_type)
+
     def _control_journal(self) -> list[dict[str, Any]]:
         with self._lock:
             return [dict(entry) for entry in self.journal]

@@ -62,7 +62,11 @@ def request_options(command: Command) -> Command:
         click.option(
             "--llama-bench", type=click.Path(), help="This llama-bench.  [default: one on PATH, or a cached build]"
         ),
-        click.option("--mirror", metavar="URL", help="Folder with the model files, tried before their own addresses."),
+        click.option(
+            "--mirror", envvar="BENCHCTL_MIRROR", metavar="URL",
+            help="Folder with the model files, tried before their own addresses.  [env: BENCHCTL_MIRROR, for one with "
+            "a password]",
+        ),
         click.option("--connections", type=click.IntRange(1, 64), default=4, show_default=True, help="Per download."),
         click.option("--threads", type=click.IntRange(min=0), default=0, help="[default: physical cores]"),
         click.option(
