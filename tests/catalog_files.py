@@ -64,7 +64,10 @@ def write_database(
     kinds: tuple[Kind, ...] = KINDS,
     seen: datetime = SEEN,
     prices: tuple[Any, ...] = (),
+    *,
+    vendors: tuple[str, ...] = ("aws", "gcp", "hcloud"),
     regions: tuple[tuple[str, ...], ...] = REGIONS,
+    zones: tuple[tuple[str, ...], ...] = ZONES,
 ) -> Path:
     """A Spare Cores database with these server types, as SQLite file.
 
@@ -75,7 +78,7 @@ def write_database(
         for model in THEIRS:
             db.execute(str(CreateTable(model.__table__).compile(dialect=sqlite.dialect())))  # type: ignore[arg-type]
         db.execute("INSERT INTO country VALUES ('US', 'North America', 'ACTIVE', ?)", (at,))
-        for vendor in ("aws", "gcp", "hcloud"):
+        for vendor in vendors:
             db.execute(
                 "INSERT INTO vendor (vendor_id, name, country_id, status, observed_at) "
                 "VALUES (?, ?, 'US', 'ACTIVE', ?)",
@@ -89,7 +92,7 @@ def write_database(
         db.executemany(
             "INSERT INTO zone (vendor_id, region_id, zone_id, name, api_reference, display_name, status, observed_at)"
             " VALUES (?, ?, ?, ?, ?, ?, 'ACTIVE', ?)",
-            [(vendor, region, zone, name, name, name, at) for vendor, region, zone, name in ZONES],
+            [(vendor, region, zone, name, name, name, at) for vendor, region, zone, name in zones],
         )
         for kind in kinds:
             _insert(db, "server", _server(kind, at))

@@ -94,6 +94,12 @@ def rows(benchctl: Benchctl, query: str) -> list[dict[str, Any]]:
     return answer
 
 
+def jobs(benchctl: Benchctl, sweep: str) -> list[dict[str, Any]]:
+    """The jobs of a sweep as the database has them, by vendor and replica."""
+    found = rows(benchctl, "SELECT * FROM job ORDER BY vendor_id, replica")
+    return [one for one in found if one["sweep_id"] == sweep]
+
+
 def write_paced_llama_bench(path: Path, seconds: Mapping[str, float]) -> Path:
     """A llama-bench that plays tests of so many seconds each (``{"pp16": 0.2}``): how long it takes is known.
 

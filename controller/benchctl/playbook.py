@@ -171,7 +171,11 @@ class AnsiblePlaybook:
         config.env = {**{name: config.env[name] for name in RUNNERS_OWN if name in config.env}, **environment}
         heard = _Events(on_event)
         runner = Runner(config=config, event_handler=heard, cancel_callback=cancelled or (lambda: False))
-        runner.run()
+        try:
+            runner.run()
+        finally:
+            # what was handed over may hold a password, and nothing reads it again
+            shutil.rmtree(folder / "env", ignore_errors=True)
         self._prune(folder)
         if runner.rc != 0 and not runner.canceled and not heard.hosts:
             said = _said(Path(config.artifact_dir))

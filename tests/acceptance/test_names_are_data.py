@@ -29,7 +29,7 @@ MARK = f"benchctl-was-run-{secrets.token_hex(4)}"
 
 SHELL = f"$(cd;touch {MARK}-shell)`cd;touch {MARK}-ticks`;cd;touch {MARK}-semicolon #"
 TEMPLATE = f"{{{{ lookup('pipe', 'cd;touch {MARK}-template') }}}}{{% raw %}}"
-QUOTES = f"a\"b'c: [d, {{e: !!python/object/apply:os.system ['cd;touch {MARK}-yaml']}}] & %s -o --limit=all,localhost"
+QUOTES = f"a\"b'c: [d, {{e: !!python.name:os.system ['cd;touch {MARK}-yaml']}}] & %s -o --limit=all,localhost"
 OUTSIDE = f"../../../{MARK}-outside"
 LINES = f"cx\n- name: x\n  shell: cd;touch {MARK}-lines"
 LONG = "x" * 300

@@ -67,6 +67,7 @@ class Searched:
     def __init__(self) -> None:
         self._spellings: dict[bytes, str] = {}
         self.found: set[str] = set()
+        self.ended = False
 
     def learn(self, name: str, secret: str) -> None:
         """One more secret."""
@@ -80,6 +81,14 @@ class Searched:
             if spelling in content:
                 self.found.add(f"{name} in {where}")
 
+    def _is_a_key(self, path: Path) -> bool:
+        """Whether it is one of the key files themselves, which only their owner can read.
+
+        While Ansible runs, what it is handed lies in such a file, too; afterwards it is gone.
+        """
+        handed = path.match("runs/*/env/extravars") and not self.ended
+        return (path.parent.name == "keys" or handed) and path.stat().st_mode & 0o077 == 0
+
     def search_files(self, *folders: Path) -> int:
         """Look into all files, their names and packed ones included; returns how many there were."""
         count = 0
@@ -88,8 +97,8 @@ class Searched:
                 if path.is_symlink() or not path.is_file():
                     continue
                 with suppress(OSError):  # what is removed meanwhile holds nothing
-                    if path.parent.name == "keys" and path.stat().st_mode & 0o077 == 0:
-                        continue  # the key files themselves, which only their owner can read
+                    if self._is_a_key(path):
+                        continue
                     content = path.read_bytes()
                     count += 1
                     self.search(str(path), content + os.fsencode(path))
@@ -212,6 +221,7 @@ def test_no_secret_is_written_or_shown(
             assert sweep.wait() == 0, sweep.said()
         finally:
             sweep.kill()
+    searched.ended = True
     assert told == [f"/{HOOK_PATH} ended"]
     assert backed_world.alive() == []
     benchctl("export", tmp_path / "export", "--format", "csv", check=True)
@@ -219,7 +229,7 @@ def test_no_secret_is_written_or_shown(
     for command in (("status",), ("sql", "SELECT * FROM sweep", "--json"), ("sql", "SELECT * FROM job", "--json")):
         searched.search(" ".join(command), benchctl(*command, check=True).stdout.encode())
     assert searched.search_files(*written) > 10
-    assert {"pulumi", "ssh", "ssh-keygen"} <= seen.programs, "the arguments were looked at too seldom"
+    assert {"pulumi", "ssh"} <= seen.programs, "the arguments were looked at too seldom"
     assert sorted(searched.found) == []
 
 

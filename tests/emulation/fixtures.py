@@ -43,6 +43,10 @@ class Emulated:
         """Script a fault: see ``faults.Fault``; ``fault("stock", vendor="gcp", call="create", place="us-east1-b")``."""
         self._control("fault", effect=effect, **where)
 
+    def mend(self) -> None:
+        """Forget the faults that were scripted."""
+        self._control("mend")
+
     def down(self, vendor: str, down: bool = True) -> None:
         """The vendor's API answers with its words for an outage, to the engine and to its client, until told else."""
         self._control("down", vendor=vendor, down=down)

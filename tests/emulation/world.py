@@ -163,6 +163,9 @@ class World:
     def _control_fault(self, **fault: Any) -> None:
         self.faults.add(Fault(**fault))
 
+    def _control_mend(self) -> None:
+        self.faults.clear()
+
     def _control_down(self, vendor: str, down: bool) -> None:
         (self.down.add if down else self.down.discard)(vendor)
 

@@ -641,7 +641,7 @@ def _place(place: Place) -> dict[str, Any]:
 
 def _run(ctx: click.Context, book: Ledger, engine: Engine, binary: Any, output: Output) -> None:
     """Run the sweep to its end, or to the user's, and show what came of it."""
-    from benchctl.pipeline import Sweep
+    from benchctl.pipeline import Sweep, ended_well
     from benchctl.playbook import AnsiblePlaybook
     from benchctl.view import view_for
 
@@ -659,7 +659,7 @@ def _run(ctx: click.Context, book: Ledger, engine: Engine, binary: Any, output: 
     if cancelled.is_set():
         click.echo(f"Stopped. Go on with: {again}", err=True)
         ctx.exit(INTERRUPTED)
-    failed = [job for job in report.jobs if job.status != "finished"]
+    failed = [job for job in report.jobs if not ended_well(job)]
     if failed:
         told = "; ".join(f"{job.job}: {job.error or job.status}" for job in failed)
         raise JobsFailedError(
