@@ -30,9 +30,6 @@ SUITE = Suite.from_dict({"name": "some", "models": ["m"], "scenarios": {"pp": {1
 PLACES = {
     "hetzner": ("cx22", "fsn1", ""),
     "upcloud": ("2xCPU-4GB", "fi-hel1", "fi-hel1"),
-    "gcp": ("e2-standard-2", "us-central1", "us-central1-a"),
-    "aws": ("t3.medium", "us-east-1", "us-east-1a"),
-    "azure": ("Standard_D2s_v5", "westeurope", ""),
 }
 """A server type of each vendor, and where it is rented."""
 

@@ -9,11 +9,15 @@ needs, by name (:data:`PASSED_ON`), and never whatever keys and tokens the user'
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import selectors
 import shutil
+import subprocess
 import sys
 import sysconfig
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -46,6 +50,9 @@ LARGEST_RESULT = 8_000_000
 
 CONTROL_SECONDS = 0.5
 """How often a run looks whether it is to be cancelled."""
+
+CANCEL_SECONDS = 60.0
+"""How long a run that was cancelled, or has said its end, may take to go before it is killed."""
 
 KEPT_ARTIFACTS = 1
 """Runs of one kind whose output stays on the disk, beside the running one."""
@@ -143,9 +150,6 @@ class AnsiblePlaybook:
         cancelled: Callable[[], bool] | None = None,
     ) -> PlaybookResult:
         """See :class:`Playbook`."""
-        from ansible_runner.config.runner import RunnerConfig
-        from ansible_runner.runner import Runner
-
         environment = ansible_environment(self.content)
         require_ansible(environment)
         folder = self.runs / name
@@ -155,37 +159,33 @@ class AnsiblePlaybook:
             raise PlaybookError(
                 f"The folder {folder} can't be written: {error.strerror}.", "Choose another with --state-dir."
             ) from error
-        config = RunnerConfig(
-            private_data_dir=str(folder),
-            project_dir=str(self.content),
-            playbook=str(self.content / "playbooks" / f"{name}.yml"),
-            inventory=sources,
-            limit=",".join(limit) or None,
-            quiet=True,
-            suppress_env_files=True,
-            rotate_artifacts=0,
-            # no cache of facts: it is one more thing on the disk, and nothing reads it
-            fact_cache_type="",
-        )
-        config.prepare()
-        config.env = {**{name: config.env[name] for name in RUNNERS_OWN if name in config.env}, **environment}
+        asked = {
+            "config": {
+                "private_data_dir": str(folder),
+                "project_dir": str(self.content),
+                "playbook": str(self.content / "playbooks" / f"{name}.yml"),
+                "inventory": sources,
+                "limit": ",".join(limit) or None,
+            },
+            "environment": environment,
+            "runners_own": RUNNERS_OWN,
+        }
         heard = _Events(on_event)
-        runner = Runner(config=config, event_handler=heard, cancel_callback=cancelled or (lambda: False))
         try:
-            runner.run()
+            ended = _run(asked, environment, heard, cancelled or (lambda: False))
         finally:
             # what was handed over may hold a password, and nothing reads it again
             shutil.rmtree(folder / "env", ignore_errors=True)
         self._prune(folder)
-        if runner.rc != 0 and not runner.canceled and not heard.hosts:
-            said = _said(Path(config.artifact_dir))
+        if ended.rc != 0 and not ended.cancelled and not heard.hosts:
             raise PlaybookError(
-                f"Ansible could not run the playbook '{name}' (exit status {runner.rc}): {said}",
-                f"All that it printed is in {config.artifact_dir}.",
+                f"Ansible could not run the playbook '{name}' (exit status {ended.rc}): "
+                f"{(ended.artifacts and _said(Path(ended.artifacts))) or ended.said}",
+                f"All that it printed is in {ended.artifacts}." if ended.artifacts else "",
             )
         return PlaybookResult(
-            rc=runner.rc,
-            cancelled=runner.canceled,
+            rc=ended.rc,
+            cancelled=ended.cancelled,
             hosts={host: tuple(results) for host, results in heard.hosts.items()},
             failures=heard.failures,
             unreachable=heard.unreachable,
@@ -215,6 +215,96 @@ class AnsiblePlaybook:
         runs = sorted((folder / "artifacts").iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
         for old in runs[1 + KEPT_ARTIFACTS :]:
             shutil.rmtree(old, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """How a run ended."""
+
+    rc: int
+    cancelled: bool
+    artifacts: str
+    said: str
+
+
+def _run(
+    asked: Mapping[str, Any], environment: Mapping[str, str], heard: _Events, cancelled: Callable[[], bool]
+) -> _Ended:
+    """Run ansible-runner in a process of its own, and hear it to its end; see :mod:`benchctl.playbook_process`."""
+    with tempfile.TemporaryFile("w+", errors="replace") as errors:
+        process = subprocess.Popen(
+            # -P: this package's modules must not stand before Python's own
+            [sys.executable, "-P", str(Path(__file__).with_name("playbook_process.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=dict(environment),
+            # Ctrl-C in the terminal is for us, who cancel the run
+            start_new_session=True,
+        )
+        try:
+            end = _hear(process, asked, heard, cancelled)
+        finally:
+            if process.stdin:
+                with contextlib.suppress(OSError):
+                    process.stdin.close()
+            try:
+                process.wait(timeout=CANCEL_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            if process.stdout:
+                process.stdout.close()
+        errors.seek(0)
+        said = " ".join(errors.read().split())[-_SAID_LENGTH:]
+    rc = end.get("rc")
+    return _Ended(
+        rc=rc if isinstance(rc, int) else process.returncode or 1,
+        cancelled=bool(end.get("cancelled")),
+        artifacts=str(end.get("artifacts") or ""),
+        said=said or "it ended without a word.",
+    )
+
+
+def _hear(
+    process: subprocess.Popen[bytes], asked: Mapping[str, Any], heard: _Events, cancelled: Callable[[], bool]
+) -> dict[str, Any]:
+    """Give the run its order, take its lines, and close its input when it is to end; returns what it said last."""
+    end: dict[str, Any] = {}
+    if process.stdin is None or process.stdout is None:
+        return end
+    with contextlib.suppress(OSError):
+        process.stdin.write(json.dumps(asked, default=str).encode() + b"\n")
+        process.stdin.flush()
+    output = process.stdout.fileno()
+    pieces: list[bytes] = []
+    with selectors.DefaultSelector() as selector:
+        selector.register(output, selectors.EVENT_READ)
+        while True:
+            ready = selector.select(CONTROL_SECONDS)
+            if not process.stdin.closed and cancelled():
+                with contextlib.suppress(OSError):
+                    process.stdin.close()
+            if not ready:
+                continue
+            piece = os.read(output, 1 << 20)
+            *lines, rest = piece.split(b"\n")
+            for line in lines:
+                _take(b"".join((*pieces, line)), heard, end)
+                pieces.clear()
+            if rest:
+                pieces.append(rest)
+            if not piece:
+                return end
+
+
+def _take(line: bytes, heard: _Events, end: dict[str, Any]) -> None:
+    with contextlib.suppress(ValueError):  # a line of somebody else's, or one that was cut by a kill
+        said = json.loads(line)
+        if "event" in said:
+            heard(said["event"])
+        else:
+            end.update(said)
 
 
 class _Events:

@@ -76,7 +76,7 @@ _RULES: tuple[tuple[Refusal, str], ...] = (
     (Refusal.NOT_OFFERED, r"(?:machineTypes|acceleratorTypes|diskTypes)/[\w.-]+' was not found"),
     (Refusal.NOT_OFFERED, r"disk type cannot be used by|features are not compatible for creating instance"),
     (Refusal.NOT_OFFERED, r"architecture \(\w+\) is not compatible"),
-    (Refusal.NOT_OFFERED, r"[Aa]rchitecture '?\w+'? .*(?:not match|does not support)"),
+    (Refusal.NOT_OFFERED, r"[Aa]rchitecture '?[\w,]+'? .*(?:not match|does not support)"),
     (Refusal.NOT_OFFERED, r"is not available in the current region|cannot boot Hypervisor Generation"),
     (Refusal.NOT_OFFERED, r"\bNotAvailableForSubscription\b|\bLocationNotAvailableFor|\bRequestDisallowedByAzure\b"),
     (Refusal.NOT_OFFERED, r"does not support availability zones|\bAvailabilityZoneNotSupported\b"),
@@ -104,6 +104,7 @@ _RULES: tuple[tuple[Refusal, str], ...] = (
     # default network or an image
     (Refusal.STOCK, r"\bInsufficient(?:Address|Volume)Capacity\b"),
     (Refusal.NOT_OFFERED, r"has no default (?:VPC|subnet)|has no image \S+ for"),
+    (Refusal.NOT_OFFERED, r"does not match the architecture '[^']*' of the specified AMI"),
     (Refusal.ACCOUNT, r"\bAccessDenied(?:Exception)?\b|\b(?:RequestExpired|UnrecognizedClientException)\b"),
     (Refusal.THROTTLED, r"\bThrottling(?:Exception)?\b"),
     (Refusal.OUTAGE, r"api error (?:InternalError|InternalFailure|Unavailable|ServiceUnavailable)\b"),

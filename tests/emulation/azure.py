@@ -13,7 +13,6 @@ import datetime
 import ipaddress
 import re
 import secrets
-import shutil
 import ssl
 import tempfile
 import threading
@@ -98,7 +97,7 @@ class Azure(Vendor):
         self._secret, self._token = secrets.token_hex(16), secrets.token_hex(16)
         self._operations: dict[str, Operation] = {}
         self._lists: dict[str, list[dict[str, Any]]] = {}
-        self._folder = Path(tempfile.mkdtemp(prefix="emulated-azure-"))
+        self._authority = b""
         self._server: Any = None
 
     def start(self) -> None:
@@ -113,9 +112,11 @@ class Azure(Vendor):
                     self.path = f"/azure{self.path}"
                 return fine
 
-        certify(self._folder)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self._folder / "cert.pem", self._folder / "key.pem")
+        with tempfile.TemporaryDirectory() as folder:
+            certify(Path(folder))
+            context.load_cert_chain(Path(folder) / "cert.pem", Path(folder) / "key.pem")
+            self._authority = (Path(folder) / "cert.pem").read_bytes()
         self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.world = self.world
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
@@ -124,7 +125,6 @@ class Azure(Vendor):
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
     def host(self) -> str:
@@ -133,7 +133,7 @@ class Azure(Vendor):
 
     def variables(self, url: str, folder: Path) -> dict[str, str]:  # noqa: ARG002 - it has a port of its own
         authorities = folder / "azure-ca.pem"
-        shutil.copy(self._folder / "cert.pem", authorities)
+        authorities.write_bytes(self._authority)
         return {
             "ARM_SUBSCRIPTION_ID": SUBSCRIPTION,
             "ARM_TENANT_ID": TENANT,

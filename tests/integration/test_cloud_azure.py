@@ -303,25 +303,26 @@ def said_about(output: str, name: str) -> str:
     return "\n".join(block for block in blocks if f" ({name}):" in block)
 
 
-@pytest.mark.parametrize(
-    ("effect", "others", "refusal", "words"),
-    [
-        ("quota", {}, Refusal.QUOTA, "exceeding approved standardDASv5Family Cores quota"),
-        ("stock", {}, Refusal.STOCK, 'Code="AllocationFailed"'),
-        ("stock", {"zone": "1"}, Refusal.STOCK, 'Code="ZonalAllocationFailed"'),
-        ("stock", {"spot": True}, Refusal.STOCK, "Following SKUs have failed for Capacity Restrictions"),
-        ("timeout", {}, Refusal.TIMEOUT, 'Code="OSProvisioningTimedOut"'),
-        ("throttled", {}, Refusal.THROTTLED, 'Code="SubscriptionRequestsThrottled"'),
-        ("unauthorized", {}, Refusal.ACCOUNT, 'Code="AuthorizationFailed"'),
-    ],
-)
-def test_scripted_refusals_reach_the_engine_and_are_told_apart(
-    world: Emulated, engine: Engine, effect: str, others: Mapping[str, Any], refusal: Refusal, words: str
-) -> None:
-    world.fault(effect, vendor="azure", call="create", kind="server")
-    said = engine.refused("job", lambda: CLOUD.program(vm(**others), {}))
-    assert words in said
-    assert classify(said) is refusal
+SCRIPTED: Mapping[str, tuple[str, Mapping[str, Any], Refusal, str]] = {
+    "quota": ("quota", {}, Refusal.QUOTA, "exceeding approved standardDASv5Family Cores quota"),
+    "stock": ("stock", {}, Refusal.STOCK, 'Code="AllocationFailed"'),
+    "stock-zone": ("stock", {"zone": "1"}, Refusal.STOCK, 'Code="ZonalAllocationFailed"'),
+    "stock-spot": ("stock", {"spot": True}, Refusal.STOCK, "Following SKUs have failed for Capacity Restrictions"),
+    "timeout": ("timeout", {}, Refusal.TIMEOUT, 'Code="OSProvisioningTimedOut"'),
+    "throttled": ("throttled", {}, Refusal.THROTTLED, 'Code="SubscriptionRequestsThrottled"'),
+    "unauthorized": ("unauthorized", {}, Refusal.ACCOUNT, 'Code="AuthorizationFailed"'),
+}
+
+
+def test_scripted_refusals_reach_the_engine_and_are_told_apart(world: Emulated, engine: Engine) -> None:
+    specs = {name: vm(job=name, **others) for name, (_, others, _, _) in SCRIPTED.items()}
+    for name, (effect, _, _, _) in SCRIPTED.items():
+        world.fault(effect, vendor="azure", call="create", kind="server", name=specs[name].name)
+    said = engine.refused("jobs", lambda: {one.name: CLOUD.program(one, {})["address"] for one in specs.values()})
+    for name, (_, _, refusal, words) in SCRIPTED.items():
+        about = said_about(said, specs[name].name)
+        assert words in about
+        assert classify(about) is refusal, name
 
 
 def test_a_login_without_its_secret_is_an_account_matter_for_the_engine(world: Emulated, tmp_path: Path) -> None:
@@ -450,15 +451,15 @@ def test_a_deletion_that_fails_says_so_and_can_be_tried_again(
     assert world.alive("azure") == []
 
 
-@pytest.mark.parametrize("kind", ["group", "server"])
-def test_a_deletion_that_lies_is_not_believed(world: Emulated, engine: Engine, client: AzureClient, kind: str) -> None:
+def test_a_deletion_that_lies_is_not_believed(world: Emulated, engine: Engine, client: AzureClient) -> None:
     engine.up("job", lambda: CLOUD.program(vm(), {}))
     found = {one.kind: one for one in client.find()}
-    world.fault("lies", vendor="azure", call="delete", via="api")
-    with pytest.raises(CloudError, match="was deleted, and still has it"):
+    for kind in ("server", "group"):
+        world.fault("lies", vendor="azure", call="delete", via="api")
+        with pytest.raises(CloudError, match="was deleted, and still has it"):
+            client.delete(found[kind])
         client.delete(found[kind])
-    client.delete(found[kind])
-    assert found[kind].name not in world.names("azure")
+        assert found[kind].name not in world.names("azure")
 
 
 def test_a_deletion_that_takes_too_long_says_so(world: Emulated, engine: Engine) -> None:
@@ -481,16 +482,16 @@ def test_an_evicted_spot_server_leaves_a_group_that_is_found(
     assert client.find() == []
 
 
-@pytest.mark.parametrize("effect", ["after", "after-kept", "stock"])
-def test_a_server_that_failed_is_left_behind_and_found(
-    world: Emulated, engine: Engine, client: AzureClient, effect: str
-) -> None:
-    world.fault(effect, vendor="azure", call="create", kind="server")
-    engine.refused("job", lambda: CLOUD.program(vm(), {}))
-    (server,) = [one for one in client.find() if one.kind == "server"]
-    assert (server.name, server.state) == (vm().name, "failed")
-    engine.destroy("job")
-    assert client.find() == [], "the group took it along, whether the engine knew of it or not"
+def test_servers_that_failed_are_left_behind_and_found(world: Emulated, engine: Engine, client: AzureClient) -> None:
+    effects = ("after", "after-kept", "stock")
+    specs = {effect: vm(job=effect) for effect in effects}
+    for effect, spec in specs.items():
+        world.fault(effect, vendor="azure", call="create", kind="server", name=spec.name)
+    engine.refused("jobs", lambda: {one.name: CLOUD.program(one, {})["address"] for one in specs.values()})
+    left = {one.name: one.state for one in client.find() if one.kind == "server"}
+    assert left == {one.name: "failed" for one in specs.values()}
+    engine.destroy("jobs")
+    assert client.find() == [], "the groups took them along, whether the engine knew of them or not"
 
 
 def test_a_killed_engine_leaves_a_server_that_is_found_and_deleted(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from benchctl import pipeline
+from benchctl.cli.sweep import plan as plan_command
 from benchctl.cli.sweep import plan_of, request_from
 from benchctl.db.engine import open_database
 from benchctl.ledger import JobState, Ledger
@@ -34,17 +35,17 @@ policy: {max_samples: 2, noise_retries: 0}
 """
 
 ASKED: dict[str, Any] = {
+    **{str(one.name): None for one in plan_command.params},
     "vendors": "local",
-    "inventory": None,
-    "servers": None,
     "models": (),
     "weights": "synthetic",
-    "mirror": None,
     "connections": 1,
     "threads": 1,
     "device": "cpu",
-    "price": None,
-    "budget": None,
+    "replicas": 1,
+    "image": "ubuntu-24.04",
+    "max_hours": 1.0,
+    "time_scale": 1.0,
     "poll_seconds": 0.2,
 }
 

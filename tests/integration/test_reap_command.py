@@ -129,3 +129,24 @@ def test_a_leak_cannot_be_overlooked(
     world.reset()  # the vendors' support has removed it all
     assert benchctl(*REAP, env=environment).returncode == 0
     clean(home, environment, controller.sweep)
+
+
+def test_wrong_usage_is_one_sentence(benchctl: Run) -> None:
+    """What is no cloud, no sweep or no time is said, with the mend, and nothing is asked."""
+    for arguments, words in (
+        (["--vendors", "gpc"], "'gpc' is no cloud"),
+        (["--vendors", "local"], "'local' is no cloud"),
+        (["--sweep", "nothing"], "There is no sweep yet"),
+        (["--grace", "soon"], "'soon' is no time"),
+    ):
+        done = benchctl("reap", *arguments)
+        assert done.returncode == 2
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_without_a_login_a_named_vendor_is_a_problem(benchctl: Run) -> None:
+    """It was asked for by name, so that a reaper without its login must not end well."""
+    done = benchctl("reap", "--vendors", "hcloud", "--json", env={"HCLOUD_TOKEN": ""})
+    assert done.returncode == 1
+    assert "HCLOUD_TOKEN" in json.loads(done.stdout)["not_asked"]["hetzner"]

@@ -6,6 +6,7 @@ The vendor's API is a fake of the same protocol (``scripted_cloud``); the emulat
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -365,6 +366,53 @@ def test_many_things_of_many_sweeps(home: Home, engine: Engine) -> None:
     assert report.clean
     assert set(rows(engine).values()) == {"gone"}
     assert not any(job.alive for job in jobs_of(read_book(home, "s1")))
+
+
+def test_what_may_be_somebody_elses_is_asked_for(home: Home, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --all, things of unknown sweeps are destroyed only after a yes; the table says what became of them."""
+    import benchctl.clouds.reaper as reaper
+    from benchctl.cli import cli
+    from click.testing import CliRunner
+
+    begin(home, engine)
+    client = ScriptedClient([server("x", "other")])
+    monkeypatch.setattr(reaper, "_choose", lambda *_: ({"hetzner": client}, {}, {}))
+    monkeypatch.setenv("BENCHCTL_HOME", str(home.state))
+    monkeypatch.delenv("BENCHCTL_DB", raising=False)
+    refused_ = CliRunner().invoke(cli, ["reap", "--all"])
+    assert "nobody is there to say yes" in str(refused_.exception)
+    assert client.deleted == []
+    looked = CliRunner().invoke(cli, ["reap", "--dry-run"])
+    assert "--all destroys it" in looked.output
+    done = CliRunner().invoke(cli, ["reap", "--all", "--yes", "--settle", "0"])
+    assert done.exit_code == 0
+    assert "1 destroyed." in done.output
+    assert client.things == {}
+
+
+def test_a_sweep_in_another_process_is_followed(home: Home, engine: Engine) -> None:
+    """With --follow, status goes on while a sweep runs elsewhere, shows its stages, and ends with it."""
+    book = begin(home, engine, rented("cx22", gone_at=iso(0)))
+    environment = {**os.environ, "BENCHCTL_HOME": str(home.state), "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment.pop("BENCHCTL_DB", None)
+    with another_process(book.folder / "lock"):
+        follower = subprocess.Popen(
+            [sys.executable, "-m", "benchctl", "status", "s1", "--follow"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+        try:
+            assert follower.stderr is not None
+            assert "hcloud/cx22: benching" in follower.stderr.readline()
+            book.update("cx22", stage="collecting")
+            assert "hcloud/cx22: collecting" in follower.stderr.readline()
+            book.update("cx22", stage="gone", status="finished")
+            book.close("finished")
+            out, _ = follower.communicate(timeout=60)
+        finally:
+            follower.kill()
+            follower.wait()
+    assert follower.returncode == 0
+    assert "finished" in out
 
 
 class another_process:  # noqa: N801 - reads as a sentence

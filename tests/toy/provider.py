@@ -5,6 +5,7 @@
     things/NAME         what exists; its text is what was asked for
     refuse              text of a refusal of every thing that a program calls "server"
     hold-create         every create waits while this exists; hold-delete likewise
+    delay               how long every create and delete takes, seconds
     creating/NAME       a create is under way; deleting/NAME likewise
     environment.json    what the plugin found in its environment
 """
@@ -70,6 +71,8 @@ class Toy:
     def _under_way(self, verb: str, mark: str, name: str) -> None:
         path = self.folder / mark / name
         path.touch()
+        delay = self.folder / "delay"
+        time.sleep(float(delay.read_text()) if delay.exists() else 0)
         until = time.monotonic() + HOLD_SECONDS
         while (self.folder / f"hold-{verb}").exists() and time.monotonic() < until:
             time.sleep(0.02)

@@ -135,20 +135,30 @@ class AzureClient:
         with _told(f"delete {resource.name}"):
             if resource.kind == "group":
                 groups = self._resources.resource_groups
-                self._finish(lambda: groups.begin_delete(name, force_deletion_types=FORCED), resource)
-                self._await(lambda: not groups.check_existence(name), resource)
+                self._delete(
+                    lambda: groups.begin_delete(name, force_deletion_types=FORCED),
+                    lambda: not groups.check_existence(name),
+                    resource,
+                )
             elif resource.kind == "server":
                 machines = self._compute.virtual_machines
-                self._finish(lambda: machines.begin_delete(group, name, force_deletion=True), resource)
-                self._await(lambda: self._gone(lambda: machines.get(group, name)), resource)
+                self._delete(
+                    lambda: machines.begin_delete(group, name, force_deletion=True),
+                    lambda: _gone(lambda: machines.get(group, name)),
+                    resource,
+                )
             elif resource.kind == "disk":
                 disks = self._compute.disks
-                self._finish(lambda: disks.begin_delete(group, name), resource)
-                self._await(lambda: self._gone(lambda: disks.get(group, name)), resource)
+                self._delete(
+                    lambda: disks.begin_delete(group, name), lambda: _gone(lambda: disks.get(group, name)), resource
+                )
             else:
                 rest, version = self._resources.resources, _version(resource.id)
-                self._finish(lambda: rest.begin_delete_by_id(resource.id, api_version=version), resource)
-                self._await(lambda: self._gone(lambda: rest.get_by_id(resource.id, api_version=version)), resource)
+                self._delete(
+                    lambda: rest.begin_delete_by_id(resource.id, api_version=version),
+                    lambda: _gone(lambda: rest.get_by_id(resource.id, api_version=version)),
+                    resource,
+                )
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
@@ -227,8 +237,23 @@ class AzureClient:
 
     # -- deleting -----------------------------------------------------------------------------------------------------
 
-    def _finish(self, begin: Callable[[], LROPoller[None]], resource: Resource) -> None:
-        """Run an operation to its end; what is gone, or being deleted by somebody else, is no error."""
+    def _delete(self, begin: Callable[[], LROPoller[None]], gone: Callable[[], bool], resource: Resource) -> None:
+        """Run a deletion to its end, wait until the thing is no longer there, and believe nothing else."""
+        deadline = time.monotonic() + (self._gone_seconds if self._finish(begin, resource) else self._delete_seconds)
+        while not gone():
+            if time.monotonic() > deadline:
+                raise CloudError(
+                    f"Azure said that {resource.name} was deleted, and still has it.",
+                    "Look again with 'benchctl reap'; else delete it in the Azure portal.",
+                )
+            time.sleep(min(2.0, self._gone_seconds))
+
+    def _finish(self, begin: Callable[[], LROPoller[None]], resource: Resource) -> bool:
+        """Run an operation to its end; what is gone already is no error.
+
+        Returns:
+            Whether it has ended; not where somebody else is deleting the group at this moment.
+        """
         from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
         try:
@@ -241,31 +266,23 @@ class AzureClient:
                     refusal=Refusal.TIMEOUT,
                 )
         except ResourceNotFoundError:
-            return
+            return True
         except HttpResponseError as error:
             if _code(error) != "ResourceGroupBeingDeleted":
                 raise
+            return False
+        return True
 
-    def _await(self, gone: Callable[[], bool], resource: Resource) -> None:
-        """Wait until it is no longer there, and believe nothing else."""
-        deadline = time.monotonic() + self._gone_seconds
-        while not gone():
-            if time.monotonic() > deadline:
-                raise CloudError(
-                    f"Azure said that {resource.name} was deleted, and still has it.",
-                    "Look again with 'benchctl reap'; else delete it in the Azure portal.",
-                )
-            time.sleep(min(2.0, self._gone_seconds))
 
-    @staticmethod
-    def _gone(get: Callable[[], object]) -> bool:
-        from azure.core.exceptions import ResourceNotFoundError
+def _gone(get: Callable[[], object]) -> bool:
+    """Whether Azure says of a thing that it is not there."""
+    from azure.core.exceptions import ResourceNotFoundError
 
-        try:
-            get()
-        except ResourceNotFoundError:
-            return True
-        return False
+    try:
+        get()
+    except ResourceNotFoundError:
+        return True
+    return False
 
 
 def _resource(row: Any, created_at: float | None, state: str | None) -> Resource:

@@ -273,7 +273,7 @@ class Gcp:
             # the time that is left is another one at every run of the program, and must not change what runs
             opts=pulumi.ResourceOptions(custom_timeouts=_timeouts(), ignore_changes=["scheduling"]),
         )
-        address = server.network_interfaces.apply(lambda found: found[0].access_configs[0].nat_ip)
+        address = server.network_interfaces.apply(lambda found: (found[0].access_configs or [])[0].nat_ip)
         return {"address": address, "ids": {spec.name: server.instance_id}}
 
     def client(self, environment: Mapping[str, str], regions: Sequence[str] = ()) -> Client:  # noqa: ARG002

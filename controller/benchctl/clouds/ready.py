@@ -33,7 +33,7 @@ def problems(vendors: Iterable[str], environment: Mapping[str, str]) -> Iterator
             continue
         problem = cloud_of(vendor).login_problem(environment)
         if problem:
-            yield f"{vendor}: {problem}"
+            yield f"{vendor}: {problem.removeprefix(f'{vendor}: ')}"
 
 
 def require_ready(home: Home, vendors: Iterable[str], environment: Mapping[str, str]) -> None:

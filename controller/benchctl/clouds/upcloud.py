@@ -227,7 +227,7 @@ class UpCloud:
         )
         disk = server.template.apply(lambda made: made.id if made else "")
         return {
-            "address": server.network_interfaces.apply(lambda made: made[0].ip_address),
+            "address": server.network_interfaces.apply(lambda made: made[0].ip_address if made else ""),
             "ids": pulumi.Output.all(server.id, disk).apply(
                 lambda ids: {spec.name: ids[0], disk_name(spec.name): ids[1]}
             ),

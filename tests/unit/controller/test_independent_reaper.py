@@ -1,0 +1,47 @@
+"""The files of the independent reaper: systemd takes them, and the line for cron runs what it says."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_systemd_takes_the_units(checkout: Path) -> None:
+    """Unit and timer have no mistake that systemd's own check finds."""
+    verify = shutil.which("systemd-analyze")
+    if verify is None:
+        pytest.skip("systemd is not installed")
+    units = [str(one) for one in sorted((checkout / "contrib" / "systemd").iterdir())]
+    done = subprocess.run([verify, "verify", *units], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_the_line_for_cron_runs_the_reaper(checkout: Path, tmp_path: Path) -> None:
+    """With the logins of the file in its environment; what it prints on standard error is passed on, and its status."""
+    (line,) = [
+        one for one in (checkout / "contrib/cron/benchctl-reap").read_text().splitlines() if not one.startswith("#")
+    ]
+    command = line.split(None, 5)[5]
+    assert "%" not in command  # cron makes a new line of it
+    config, programs = tmp_path / ".config/benchctl", tmp_path / ".local/bin"
+    config.mkdir(parents=True)
+    programs.mkdir(parents=True)
+    (config / "clouds.env").write_text("HCLOUD_TOKEN=planted\n")
+    program = programs / "benchctl"
+    program.write_text('#!/bin/sh\necho "$@ with $HCLOUD_TOKEN" >&2\necho chatter\nexit 1\n')
+    program.chmod(0o755)
+    done = subprocess.run(
+        ["/bin/sh", "-c", command],
+        env={"HOME": str(tmp_path), "PATH": os.defpath},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "reap --grace 30m with planted\n")
