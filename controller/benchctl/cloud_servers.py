@@ -19,6 +19,7 @@ from benchctl.clouds.placement import MOST_TRIES
 from benchctl.clouds.spec import ARM64, X86_64
 from benchctl.db import selection
 from benchctl.errors import UsageError
+from benchctl.lake import may_be_folder
 from benchctl.plan import Found, Machine, Place, Price, Server, parse_budget
 from benchctl.refusals import Refusal
 from benchctl.request import LAB
@@ -252,6 +253,8 @@ def _disk_free(row: Any) -> int | None:
 
 def _left_out(row: Any, server: Server, request: SweepRequest, ours: str) -> str:
     """Why a server can't be measured at all; empty when it can."""
+    if not may_be_folder(server.name):
+        return "its name can't be the name of a folder, in which its results would lie"
     if server.architecture not in (X86_64, ARM64):
         return f"its architecture is {row.cpu_architecture}, for which there is no image"
     recorded = LAB in request.clouds and bool(request.recorded)

@@ -353,7 +353,9 @@ class RentedServers:
             future.result()
         except LeakError as error:
             self._leak(name, error)
-            self._ledger.update(name, status="failed", error=str(error))
+            # what was measured is measured, and needs no new server; that the old one may live is told by the error
+            measured = self._ledger.job(name).status == "finished"
+            self._ledger.update(name, status="finished" if measured else "failed", error=str(error))
         except BenchctlError as error:
             self._say(f"{name}: {error}")
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,9 @@ SPARE_CORES = "spare-cores"
 """Who measured."""
 
 _STDERR_OFFSET = ".stderr.offset"
+
+_NAME_BYTES = 255
+"""Longest name of a folder, on every file system in use."""
 
 
 class LakeError(BenchctlError):
@@ -81,9 +85,19 @@ def run_folder(lake: Path, sweep: str, vendor: str, server: str, replica: int = 
         LakeError: one of the names would lead out of the lake.
     """
     for name in (sweep, vendor, server):
-        if not name or name in (".", "..") or "/" in name or "\0" in name:
+        if not may_be_folder(name):
             raise LakeError(f"{name!r} can't be the name of a folder in the lake.")
     return lake / sweep / "data" / vendor / server / ("llm" if replica == 1 else f"llm.{replica}")
+
+
+def may_be_folder(name: str) -> bool:
+    """Whether a folder of the lake can have this name: it stays in the lake, on one line, and a disk takes it."""
+    return (
+        name not in ("", ".", "..")
+        and "/" not in name
+        and not any(unicodedata.category(one) in ("Cc", "Cs", "Zl", "Zp") for one in name)
+        and len(name.encode()) <= _NAME_BYTES
+    )
 
 
 def journal_offset(folder: Path) -> int:

@@ -3,7 +3,8 @@
 ``STATE/sweeps/SWEEP/sweep.json`` is what resuming reads, and beside it ``jobs/JOB/job.json`` for each job that has
 changed since: a sweep of two thousand jobs would else write its whole book at every step of each. The tables ``sweep``
 and ``job`` say the same to everybody else. Files are written first: a controller that dies between the two is put right
-by the next start. Threads may write at once.
+by the next start. What a request holds of secrets lies beside the keys, in ``keys/request.json``: a book may be shown
+to somebody. Threads may write at once.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 FILE = "sweep.json"
 JOB_FILE = "job.json"
+SECRETS = "keys/request.json"
 LAST = "last"
 
 ENDED = ("finished", "stopped", "failed")
@@ -322,9 +324,12 @@ class Ledger:
                 "finished_at": self.finished_at,
                 "status": self.status,
                 "error": self.error,
-                "request": self.request.to_dict(),
+                "request": self.request.without_secrets(),
                 "jobs": [asdict(one) for one in self.jobs],
             }
+            held, path = self.request.secrets(), self.folder / SECRETS
+            if held and not path.exists():
+                self._save(path, held)
             self._save(self.folder / FILE, document)
             self._record(self.jobs)
 
@@ -333,7 +338,6 @@ class Ledger:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             draft = path.with_suffix(".part")
-            # An address of a mirror may hold a password.
             with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
                 json.dump(document, file, indent=1)
             draft.replace(path)
@@ -425,7 +429,7 @@ def find_sweep(home: Home, name: str) -> str:
 
 
 def read_book(home: Home, sweep: str) -> dict[str, Any]:
-    """A sweep's file as it is.
+    """A sweep's file as it is, with the newest of its jobs and the secrets of its request.
 
     Raises:
         BenchctlError: it can't be read.
@@ -441,6 +445,10 @@ def read_book(home: Home, sweep: str) -> dict[str, Any]:
         raise _damaged(home, sweep, "it is no object")
     if isinstance(book.get("jobs"), list):
         book["jobs"] = [_newest(home.sweeps / sweep, one) for one in book["jobs"]]
+    if isinstance(book.get("request"), dict):
+        # a sweep without any has no such file
+        with contextlib.suppress(OSError, ValueError):
+            book["request"].update(json.loads((home.sweeps / sweep / SECRETS).read_text()))
     return book
 
 

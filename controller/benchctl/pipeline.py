@@ -240,7 +240,7 @@ class Sweep:
         self._fleet.take(standing, standing=True)
         self._fleet.take(waiting)
         for job in done:  # measured, and its server is to be given back still
-            self._fleet.release(job)
+            self._fleet.release(self.ledger.update(job.job, error=None))
         return going
 
     @staticmethod
@@ -337,9 +337,13 @@ class Sweep:
 
     def _report(self) -> Report:
         """Close the book, and say what came of the sweep."""
+        for job in self.ledger.jobs:
+            if job.status == "finished" and job.rented and job.error and not job.alive:
+                self.ledger.update(job.job, error=None)  # the last look around destroyed what could not be before
         jobs = self.ledger.jobs
         statuses = {job.status for job in jobs}
-        status = "stopped" if "stopped" in statuses else "finished" if statuses <= {"finished"} else "failed"
+        well = all(ended_well(job) for job in jobs)
+        status = "stopped" if "stopped" in statuses else "finished" if well else "failed"
         errors = [f"{job.job}: {job.error}" for job in jobs if job.error]
         self.ledger.close(status, "; ".join(errors) or None)
         outcomes: dict[str, int] = {}
@@ -355,7 +359,7 @@ class Sweep:
                 "sweep": self.ledger.sweep,
                 "status": status,
                 "jobs": len(jobs),
-                "jobs_failed": sum(1 for job in jobs if job.status == "failed"),
+                "jobs_failed": sum(1 for job in jobs if job.status == "failed" or job.alive),
                 "outcomes": outcomes,
             },
         )
@@ -699,6 +703,11 @@ class Sweep:
                 },
             ),
         )
+
+
+def ended_well(job: JobState) -> bool:
+    """Whether a job was measured, and nothing of it costs money any more."""
+    return job.status == "finished" and not job.alive
 
 
 @contextlib.contextmanager

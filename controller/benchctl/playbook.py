@@ -178,7 +178,11 @@ class AnsiblePlaybook:
             "runners_own": RUNNERS_OWN,
         }
         heard = _Events(on_event)
-        ended = _run(asked, environment, heard, cancelled or (lambda: False))
+        try:
+            ended = _run(asked, environment, heard, cancelled or (lambda: False))
+        finally:
+            # what was handed over may hold a password, and nothing reads it again
+            shutil.rmtree(folder / "env", ignore_errors=True)
         self._prune(folder)
         if ended.rc != 0 and not ended.cancelled and not heard.hosts:
             raise PlaybookError(

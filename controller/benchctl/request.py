@@ -24,6 +24,7 @@ VENDORS = (LOCAL, SSH, *CLOUDS)
 
 
 _LISTS = ("vendors", "servers", "regions")
+_ADDRESSES = ("mirror", "backend")
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,16 @@ class SweepRequest:
             plain[name] = list(plain[name])
         return {**plain, "suite": self.suite.to_dict(), "models": [model_to_dict(one) for one in self.models]}
 
+    def without_secrets(self) -> dict[str, Any]:
+        """:meth:`to_dict`, but for what :meth:`secrets` gives."""
+        return {**self.to_dict(), **{name: _without_password(getattr(self, name)) for name in _ADDRESSES}, "hook": ""}
+
+    def secrets(self) -> dict[str, str]:
+        """What only its owner may read, by attribute: addresses with a password, and a hook, which may be one."""
+        told = self.without_secrets()
+        named = {name: str(getattr(self, name)) for name in (*_ADDRESSES, "hook")}
+        return {name: value for name, value in named.items() if value != told[name]}
+
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> SweepRequest:
         """Read what :meth:`to_dict` wrote; keys of another version are left out.
@@ -125,8 +136,7 @@ class SweepRequest:
         """The request as the database keeps it: without a password in an address, and without the models' shapes."""
         plain = replace(
             self,
-            mirror=_without_password(self.mirror),
-            backend=_without_password(self.backend),
+            **{name: _without_password(getattr(self, name)) for name in _ADDRESSES},
             # a hook's address may be its secret: a command's arguments, a path that only its owner knows
             hook="given" if self.hook else "",
         ).to_dict()

@@ -43,6 +43,10 @@ class Emulated:
         """Script a fault: see ``faults.Fault``; ``fault("stock", vendor="gcp", call="create", place="us-east1-b")``."""
         self._control("fault", effect=effect, **where)
 
+    def mend(self) -> None:
+        """Forget the faults that were scripted."""
+        self._control("mend")
+
     def down(self, vendor: str, down: bool = True) -> None:
         """The vendor's API answers with its words for an outage, to the engine and to its client, until told else."""
         self._control("down", vendor=vendor, down=down)
@@ -63,6 +67,10 @@ class Emulated:
     def vanish(self, vendor: str, name: str) -> bool:
         """The vendor takes the server back; says whether there was one."""
         return bool(self._control("vanish", vendor=vendor, name=name))
+
+    def offer(self, vendor: str, server_type: str) -> None:
+        """The vendor has one more server type, of any name; until the world ends. Hetzner's alone so far."""
+        self._control("offer", vendor=vendor, server_type=server_type)
 
     def journal(self, **matching: str) -> list[dict[str, Any]]:
         """All calls so far, oldest first: ``{vendor, call, kind, place, name, via, began, ended, said}``."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LOCATIONS = ("fsn1", "nbg1", "hel1", "ash", "hil", "sin")
 _EUROPE, _X86_EVERYWHERE = ("fsn1", "nbg1", "hel1"), LOCATIONS
 
-TYPES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+TYPES: dict[str, tuple[str, tuple[str, ...]]] = {
     **dict.fromkeys(("cx22", "cx32", "cx42", "cx52", "cx23", "cx33", "cx43", "cx53"), ("x86", _EUROPE)),
     **dict.fromkeys(("cpx11", "cpx21", "cpx31", "cpx41", "cpx51"), ("x86", _X86_EVERYWHERE)),
     **dict.fromkeys(("ccx13", "ccx23", "ccx33", "ccx43", "ccx53", "ccx63"), ("x86", _X86_EVERYWHERE)),
@@ -334,6 +334,9 @@ class Hetzner(Vendor):
             self.store.remove(thing)
         if thing.kind == "server":
             self.world.backing.remove(thing.id)
+
+    def offer(self, server_type: str) -> None:
+        TYPES[server_type] = ("x86", _EUROPE)
 
     def vanish(self, thing: Thing) -> None:
         self._remove(thing)

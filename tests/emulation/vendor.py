@@ -158,6 +158,10 @@ class Vendor:
         self.store.remove(thing)
         self.world.backing.remove(thing.id)
 
+    def offer(self, server_type: str) -> None:
+        """One more server type, of any name."""
+        raise NotImplementedError
+
     # -- the API ------------------------------------------------------------------------------------------------------
 
     def answer(self, request: Request) -> Response:

@@ -163,6 +163,9 @@ class World:
     def _control_fault(self, **fault: Any) -> None:
         self.faults.add(Fault(**fault))
 
+    def _control_mend(self) -> None:
+        self.faults.clear()
+
     def _control_down(self, vendor: str, down: bool) -> None:
         (self.down.add if down else self.down.discard)(vendor)
 
@@ -183,6 +186,9 @@ class World:
         if found:
             one.vanish(found)
         return found is not None
+
+    def _control_offer(self, vendor: str, server_type: str) -> None:
+        self.vendors[vendor].offer(server_type)
 
     def _control_journal(self) -> list[dict[str, Any]]:
         with self._lock:

@@ -78,7 +78,9 @@ def left_out(planned: Plan) -> Iterator[str]:
     groups: dict[str, dict[str, None]] = defaultdict(dict)
     for job in planned.jobs:
         if not job.runs:
-            groups[_without_figures(job)][f"{job.server.vendor}/{job.server.name}"] = None
+            # a catalogue's name goes to a terminal: on one line, and without what would steer it
+            name = "".join(one if one.isprintable() else "?" for one in job.server.name)
+            groups[_without_figures(job)][f"{job.server.vendor}/{name}"] = None
     for reason, names in sorted(groups.items(), key=lambda one: -len(one[1])):
         shown = ", ".join(list(names)[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
         yield f"Left out: {shown}: {reason}."

@@ -62,7 +62,11 @@ def request_options(command: Command) -> Command:
         click.option(
             "--llama-bench", type=click.Path(), help="This llama-bench.  [default: one on PATH, or a cached build]"
         ),
-        click.option("--mirror", metavar="URL", help="Folder with the model files, tried before their own addresses."),
+        click.option(
+            "--mirror", envvar="BENCHCTL_MIRROR", metavar="URL",
+            help="Folder with the model files, tried before their own addresses.  [env: BENCHCTL_MIRROR, for one with "
+            "a password]",
+        ),
         click.option("--connections", type=click.IntRange(1, 64), default=4, show_default=True, help="Per download."),
         click.option("--threads", type=click.IntRange(min=0), default=0, help="[default: physical cores]"),
         click.option(
@@ -637,7 +641,7 @@ def _place(place: Place) -> dict[str, Any]:
 
 def _run(ctx: click.Context, book: Ledger, engine: Engine, binary: Any, output: Output) -> None:
     """Run the sweep to its end, or to the user's, and show what came of it."""
-    from benchctl.pipeline import Sweep
+    from benchctl.pipeline import Sweep, ended_well
     from benchctl.playbook import AnsiblePlaybook
     from benchctl.view import view_for
 
@@ -655,7 +659,7 @@ def _run(ctx: click.Context, book: Ledger, engine: Engine, binary: Any, output: 
     if cancelled.is_set():
         click.echo(f"Stopped. Go on with: {again}", err=True)
         ctx.exit(INTERRUPTED)
-    failed = [job for job in report.jobs if job.status != "finished"]
+    failed = [job for job in report.jobs if not ended_well(job)]
     if failed:
         told = "; ".join(f"{job.job}: {job.error or job.status}" for job in failed)
         raise JobsFailedError(

@@ -127,11 +127,14 @@ class StateResource:
 def warm_up(vendors: Iterable[str]) -> None:
     """Import what the vendors' programs import, before threads start.
 
+    The environment is changed here too, for the same reason: gRPC would ask a proxy for the engine on this machine.
+
     Raises:
         StackError: Pulumi's SDK, or a vendor's, is not installed.
     """
     import importlib
 
+    os.environ.update(_engine_without_proxy(os.environ))
     for vendor in vendors:
         for module in ("pulumi", "pulumi.automation", *_WARM.get(vendor, ())):
             try:
@@ -140,6 +143,17 @@ def warm_up(vendors: Iterable[str]) -> None:
                 raise StackError(
                     f"{module}, which {vendor} needs, can't be imported: {error}.", f"pip install 'benchctl[{vendor}]'"
                 ) from error
+
+
+def _engine_without_proxy(environment: Mapping[str, str]) -> dict[str, str]:
+    """What keeps gRPC in Python from reaching the engine, at 127.0.0.1, by way of a proxy that the user has set.
+
+    Source: https://grpc.github.io/grpc/core/md_doc_environment_variables.html; ``no_grpc_proxy`` comes before
+    ``no_proxy``, and is read by gRPC alone.
+    """
+    theirs = environment.get("no_grpc_proxy") or environment.get("no_proxy") or ""
+    hosts = [one for one in theirs.split(",") if one.strip()]
+    return {"no_grpc_proxy": ",".join(dict.fromkeys((*hosts, "127.0.0.1", "localhost")))}
 
 
 class Stacks:
@@ -406,7 +420,11 @@ class Stacks:
         scheme = urlsplit(self._backend).scheme.partition("+")[0]
         logins = _BACKEND_LOGINS.get(scheme, ())
         given = {name: value for name, value in self._environment.items() if logins and name.startswith(logins)}
-        own = {"PULUMI_BACKEND_URL": self._backend, **self._passphrase()}
+        own = {
+            "PULUMI_BACKEND_URL": self._backend,
+            **self._passphrase(),
+            **_engine_without_proxy(self._environment),
+        }
         if stack:
             own[engine_process.STACK_MARK] = self.mark(stack)
         whole = engine_process.environment_of(

@@ -15,6 +15,7 @@ from benchctl.db.engine import open_database
 from benchctl.fleet import RentedServers
 from benchctl.ledger import GONE, READY, JobState, Ledger
 from benchctl.models import load_models
+from benchctl.pipeline import ended_well
 from benchctl.request import SweepRequest
 from benchctl.suites import load_suite
 
@@ -91,8 +92,11 @@ class Bench:
             cancelled=self.cancelled,
         )
 
-    def run(self) -> tuple[list[str], dict[str, str]]:
-        """Take all jobs, give each back as soon as it is there; returns who was ready, and who failed why."""
+    def run(self, status: str = "running") -> tuple[list[str], dict[str, str]]:
+        """Take all jobs, give each back as soon as it is there; returns who was ready, and who failed why.
+
+        ``status`` is what its job has come to by then.
+        """
         ready: list[str] = []
         failed: dict[str, str] = {}
         with self.fleet:
@@ -101,7 +105,7 @@ class Bench:
                 self.fleet.advance()
                 for job in self.fleet.ready():
                     ready.append(job.job)
-                    self.fleet.release(job)
+                    self.fleet.release(self.ledger.update(job.job, status=status))
                 failed |= {job.job: why for job, why in self.fleet.failed()}
                 self.fleet.wait(0.05)
         return ready, failed
@@ -181,6 +185,18 @@ def test_a_leak_is_told_and_touches_no_other_job(home: Home, made: list[Bench]) 
     assert (job.status, job.alive) == ("failed", True)
     assert "still lists" in (job.error or "")
     assert bench.rental.alive == {"gcp-1"}
+
+
+def test_a_leak_leaves_measured_what_was_measured(home: Home, made: list[Bench]) -> None:
+    """It needs no other server to be measured once more; that the one it had may live is in its error."""
+    bench = Bench(home, jobs("gcp", 1))
+    made.append(bench)
+    bench.rental.cling["gcp-0"] = LeakError("gcp still lists server x", "Run 'benchctl reap'.", [])
+    bench.run("finished")
+    job = bench.ledger.job("gcp-0")
+    assert (job.status, job.alive) == ("finished", True)
+    assert "still lists" in (job.error or "")
+    assert not ended_well(job)
 
 
 def test_whatever_ends_the_block_everything_is_given_back(home: Home, made: list[Bench]) -> None:

@@ -60,7 +60,7 @@ def test_stdout_holds_the_rows_verbatim(tmp_path: Path) -> None:
     assert {json.loads(line)["n_prompt"] for line in written} == {0, 16, 128}
 
 
-@pytest.mark.parametrize("name", ["", "..", "a/b"])
+@pytest.mark.parametrize("name", ["", "..", "a/b", "a\nb", "\x1b[2J", "\ud800", "x" * 256, "a\u2028b"])
 def test_no_folder_outside_the_lake(tmp_path: Path, name: str) -> None:
     """A name that would lead out of the lake is refused."""
     with pytest.raises(lake.LakeError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -83,8 +84,13 @@ def test_a_sweep_is_taken_up_without_a_flag(home: Home, engine: Engine) -> None:
 
 
 def test_a_mirrors_password_stays_in_the_private_file(home: Home, engine: Engine) -> None:
-    """The database gets the address without the password; the file that holds it is its owner's alone."""
-    ledger = Ledger.create(home, engine, REQUEST, [JOB])
+    """The database and the book get the address without the password; the file that holds it is its owner's alone."""
+    ledger = Ledger.create(home, engine, replace(REQUEST, hook="tell --key secret"), [JOB])
+    assert "secret" not in (ledger.folder / "sweep.json").read_text()
+    private = ledger.folder / "keys" / "request.json"
+    assert private.stat().st_mode & 0o077 == 0
+    assert json.loads(private.read_text()) == {"mirror": REQUEST.mirror, "hook": "tell --key secret"}
+    assert Ledger.open(home, engine, ledger.sweep).request == ledger.request
     assert "secret" not in json.dumps(REQUEST.public())
     assert REQUEST.public()["mirror"] == "http://mirror.example/models/"
     assert os.stat(ledger.folder / "sweep.json").st_mode & 0o077 == 0  # noqa: PTH116

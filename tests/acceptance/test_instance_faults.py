@@ -1,0 +1,193 @@
+"""What befalls rented servers in the middle of a measurement: each ends in words, alone, and with its server destroyed.
+
+Real engine, SSH, Ansible and llama-bench; the cloud is an emulation whose servers are containers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import sweeping
+from lab.podman import podman
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from benchctl.home import Home
+    from emulation.fixtures import Emulated
+
+    Run = Callable[..., subprocess.CompletedProcess[str]]
+
+TYPES = {
+    "cx22": "untouched",
+    "cx32": "cut off its network",
+    "cx42": "out of reach by SSH for a while",
+    "cx52": "rebooted",
+    "cpx11": "taken back by the vendor",
+    "cpx21": "its disk fills up",
+}
+
+WORDS = {
+    "cx32": "out of reach for",
+    "cpx11": "the server is gone: the vendor lists it no longer",
+    "cpx21": "No space left on device",
+}
+"""What the error of a job says that did not get over it."""
+
+HOME = "/root/.local/share/llama_bench"
+"""Where everything of ours lies on an instance."""
+
+DISK_MIB = 220
+"""Size of the small disk: llama-bench, the model of 99 MiB, and a little."""
+
+
+class Instance:
+    """The container behind an emulated server, in the hands of what befalls it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @classmethod
+    def behind(cls, address: str) -> Instance | None:
+        """The one with this address, if it runs."""
+        for line in podman("ps", "--format", "{{.Names}}").split():
+            if line.endswith(f"-{address.rpartition('.')[2]}") and "-emulation-" in line:
+                found = json.loads(podman("container", "inspect", line, check=False) or "[]")
+                networks = found[0]["NetworkSettings"]["Networks"] if found else {}
+                if any(one.get("IPAddress") == address for one in networks.values()):
+                    return cls(line)
+        return None
+
+    def inside(self, namespaces: str, *command: str) -> str:
+        """Run a program of this machine in some of its namespaces: it has no tools of its own for what befalls it."""
+        number = podman("container", "inspect", "--format", "{{.State.Pid}}", self.name).strip()
+        done = subprocess.run(
+            ["nsenter", "-t", number, namespaces, "--", *command], capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+
+@pytest.fixture
+def environment(backed_world: Emulated) -> dict[str, str]:
+    """A user's environment that leads to the emulated clouds."""
+    return {**os.environ, **backed_world.environment}
+
+
+@pytest.fixture
+def begin(
+    home: Home, environment: dict[str, str], tmp_path: Path, checkout: Path
+) -> Iterator[Callable[..., sweeping.Running]]:
+    """Start a sweep; it is gone after the test."""
+    running: list[sweeping.Running] = []
+
+    def start(*arguments: str, **more: str) -> sweeping.Running:
+        running.append(sweeping.Running(home, {**environment, **more}, arguments, tmp_path, checkout))
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.kill()
+
+
+def address_of(world: Emulated, server: str) -> str:
+    """The address of the server of a type; empty while it has none."""
+    found = [one for one in world.alive("hetzner", "server") if one["data"].get("type") == server]
+    return str(found[0]["data"]["address"]) if found else ""
+
+
+def await_instance(world: Emulated, server: str, sweep: sweeping.Running) -> Instance:
+    """The instance of a type, as soon as it is there."""
+    deadline = time.monotonic() + 180
+    while True:
+        address = address_of(world, server)
+        found = Instance.behind(address) if address else None
+        if found:
+            return found
+        assert sweep.process.poll() is None, sweep.said()
+        assert time.monotonic() < deadline, sweep.said()
+        time.sleep(0.05)
+
+
+def await_first_outcome(instance: Instance, sweep: sweeping.Running) -> None:
+    """Wait until the first scenario has ended on an instance: there is something to lose, and something to do."""
+    deadline = time.monotonic() + 240
+    while True:
+        said = podman("exec", instance.name, "sh", "-c", f"cat {HOME}/state/*/journal.jsonl", check=False) or ""
+        if '"kind": "outcome"' in said or '"kind":"outcome"' in said:
+            return
+        assert sweep.process.poll() is None, sweep.said()
+        assert time.monotonic() < deadline, f"{instance.name}: {said}\n{sweep.said()}"
+        time.sleep(0.2)
+
+
+def test_what_befalls_one_instance_ends_in_words_and_touches_no_other(
+    benchctl: Run, begin: Callable[..., sweeping.Running], backed_world: Emulated, tmp_path: Path
+) -> None:
+    """Network cut, SSH drop, reboot, server taken back, full disk: one explicit outcome each, and nothing alive."""
+    sweeping.hetzner_catalogue(benchctl, tmp_path, *TYPES)
+    suite = sweeping.write_suite(tmp_path, "some", "{pp: {16: 0.01}, tg: {16: 0.01, 128: 0.01}}")
+    paced = sweeping.write_paced_llama_bench(tmp_path / "llama-bench", {"pp16": 0.2, "tg16": 0.5, "tg128": 12.0})
+    sweep = begin(
+        *("sweep", "--vendors", "hetzner", "--servers", ",".join(TYPES), "--suite", str(suite)), *sweeping.SYNTHETIC,
+        *("--concurrency", "6", "--per-vendor", "6", "--patience", "25", "--llama-bench", str(paced)),
+    )  # fmt: skip
+    small = await_instance(backed_world, "cpx21", sweep)
+    small.inside("-m", "mkdir", "-p", HOME)
+    small.inside("-m", "mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "small", HOME)
+    instances = {server: await_instance(backed_world, server, sweep) for server in TYPES}
+    names = {server: name for name in backed_world.names("hetzner", "server") for server in TYPES if server in name}
+    for server in ("cpx11", "cpx21", "cx32", "cx42", "cx52"):
+        await_first_outcome(instances[server], sweep)
+        befall(backed_world, server, instances[server], names)
+    sweep.until("cx42: out of reach")
+    instances["cx42"].inside("-n", "iptables", "-F", "INPUT")
+    status = sweep.wait()
+    said = sweep.said()
+    assert status == 3, said
+    assert backed_world.alive() == [], said
+
+    jobs = {one["server_id"]: one for one in sweeping.rows(benchctl, "SELECT * FROM job")}
+    ended = {one["api_reference"]: one for one in jobs.values()}
+    assert {name: one["status"] for name, one in ended.items()} == {
+        "cx22": "finished", "cx42": "finished", "cx52": "finished",
+        "cx32": "failed", "cpx11": "failed", "cpx21": "failed",
+    }, said  # fmt: skip
+    # in words that a person understands, each another
+    for name, words in WORDS.items():
+        assert words in ended[name]["error"], ended[name]["error"]
+        assert f"{name}: {ended[name]['error']}"[:60] in said
+    assert "cx52: the measurement died; it is started again." in said
+    assert "3 of 6 jobs did not end well" in said
+    assert "Traceback" not in said
+    # every job went on to its end, and every server was given back
+    assert {one["stage"] for one in jobs.values()} == {"gone"}
+    assert sweeping.rows(benchctl, "SELECT DISTINCT state FROM instance") == [{"state": "gone"}]
+    # what was not hit, and what could go on, is complete, and nothing is there twice
+    counted = sweeping.rows(
+        benchctl,
+        "SELECT j.api_reference AS server, count(*) AS n, count(DISTINCT task || tokens) AS kinds FROM measurement m "
+        "JOIN job j ON j.sweep_id = m.sweep_id AND j.job_id = m.job_id WHERE m.outcome = 'ok' GROUP BY 1",
+    )
+    found = {one["server"]: (one["n"], one["kinds"]) for one in counted}
+    assert {name: found[name] for name in ("cx22", "cx42", "cx52")} == dict.fromkeys(("cx22", "cx42", "cx52"), (3, 3))
+    assert all(n == kinds < 3 for name, (n, kinds) in found.items() if name in WORDS), found
+
+
+def befall(world: Emulated, server: str, instance: Instance, names: dict[str, str]) -> None:
+    """What :data:`TYPES` says."""
+    if server == "cx32":
+        instance.inside("-n", "ip", "link", "set", "eth0", "down")
+    elif server == "cx42":
+        instance.inside("-n", "iptables", "-A", "INPUT", "-p", "tcp", "--dport", "22", "-j", "DROP")
+    elif server == "cx52":
+        podman("restart", "-t", "0", instance.name)
+    elif server == "cpx11":
+        assert world.vanish("hetzner", names[server])
+    elif server == "cpx21":
+        podman("exec", instance.name, "dd", "if=/dev/zero", f"of={HOME}/filler", "bs=64k", check=False)

@@ -1,0 +1,113 @@
+"""Names that come from a catalogue are text: nothing in them is run, filled in, or leads out of a folder.
+
+A whole sweep over an emulated cloud that has server types of such names, with the real engine, SSH and Ansible.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import catalog_files as files
+import pytest
+import sweeping
+from lab.podman import podman
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from benchctl.home import Home
+    from emulation.fixtures import Emulated
+
+    Run = Callable[..., subprocess.CompletedProcess[str]]
+
+MARK = f"benchctl-was-run-{secrets.token_hex(4)}"
+"""The file that would appear in somebody's home if a name were run."""
+
+SHELL = f"$(cd;touch {MARK}-shell)`cd;touch {MARK}-ticks`;cd;touch {MARK}-semicolon #"
+TEMPLATE = f"{{{{ lookup('pipe', 'cd;touch {MARK}-template') }}}}{{% raw %}}"
+QUOTES = f"a\"b'c: [d, {{e: !!python.name:os.system ['cd;touch {MARK}-yaml']}}] & %s -o --limit=all,localhost"
+OUTSIDE = f"../../../{MARK}-outside"
+LINES = f"cx\n- name: x\n  shell: cd;touch {MARK}-lines"
+LONG = "x" * 300
+
+MEASURED = (SHELL, TEMPLATE, QUOTES)
+LEFT_OUT = (OUTSIDE, LINES, LONG)
+REGION = f"{{{{ lookup('pipe', 'cd;touch {MARK}-region') }}}};cd;touch {MARK}-region2 #/../../fsn1"
+
+
+@pytest.fixture
+def nothing_was_run() -> Iterator[None]:
+    """Nothing of these names was run as a command, anywhere on this machine where a command would leave its mark."""
+    yield
+    places = {Path.home(), Path.cwd(), Path("/"), Path("/root")}
+    marks = [path for place in places for path in place.glob(f"{MARK}*")]
+    for path in marks:
+        path.unlink()
+    assert marks == []
+
+
+def write_catalogue(benchctl: Run, folder: Path) -> None:
+    """A catalogue of these names, and of an honest server in a region of such a name."""
+    names = (*MEASURED, *LEFT_OUT, "cx22")
+    kinds = tuple(
+        files.Kind("hcloud", name, 2, 4, family="cx", identifier=str(300 + at)) for at, name in enumerate(names)
+    )
+    region = ("hcloud", "9", REGION, REGION, "[]")
+    prices = [
+        ("hcloud", "9" if kind.name == "cx22" else "4", "", kind.server_id, "ONDEMAND", 0.0066, "EUR") for kind in kinds
+    ]
+    files.write_database(folder / "catalogue.db", kinds, regions=(*files.REGIONS, region), prices=tuple(prices))
+    benchctl("catalog", "import", folder / "catalogue.db", check=True)
+
+
+@pytest.mark.usefixtures("nothing_was_run")
+def test_names_of_a_catalogue_are_text(
+    benchctl: Run, home: Home, backed_world: Emulated, tmp_path: Path, checkout: Path
+) -> None:
+    """Types with such names are measured under them, those that no folder can have left out, a region is refused."""
+    write_catalogue(benchctl, tmp_path)
+    for name in MEASURED:
+        backed_world.offer("hetzner", name)
+    suite = sweeping.write_suite(tmp_path, "some", "{pp: {16: 0.01}}")
+    paced = sweeping.write_paced_llama_bench(tmp_path / "llama-bench", {"pp16": 3.0})
+    wanted = ("--vendors", "hetzner", "--suite", str(suite), "--weights", "synthetic")
+    plan = benchctl("plan", *wanted)
+    assert plan.returncode == 0, plan.stderr
+    assert "can't be the name of a folder" in plan.stdout
+
+    sweep = sweeping.Running(
+        home, {**os.environ, **backed_world.environment},
+        ("sweep", *wanted, *sweeping.SYNTHETIC, "--llama-bench", str(paced), "--concurrency", "8", "--per-vendor", "8"),
+        tmp_path, checkout,
+    )  # fmt: skip
+    try:
+        sweep.until("Measuring on")
+        graph = subprocess.run(
+            [str(checkout / ".venv/bin/ansible-inventory"), "--graph", "--vars"], cwd=checkout, capture_output=True,
+            env={**os.environ, "BENCHCTL_HOME": str(home.state)}, text=True, check=False,
+        )  # fmt: skip
+        assert graph.returncode == 0, graph.stderr
+        for name in podman("ps", "--format", "{{.Names}}", "--filter", "label=benchctl-lab").split():
+            assert MARK not in (podman("exec", name, "ls", "/", "/root", check=False) or "")
+        status = sweep.wait()
+    finally:
+        sweep.kill()
+    said = sweep.said()
+    assert status == 3, said
+    assert "Traceback" not in said
+    assert "1 of 4 jobs did not end well" in said, said
+    assert backed_world.alive() == [], said
+    found = sweeping.rows(benchctl, "SELECT api_reference, status, region FROM job")
+    assert {one["api_reference"]: one["status"] for one in found} == {
+        **dict.fromkeys(MEASURED, "finished"), "cx22": "failed",
+    }  # fmt: skip
+    assert {one["region"] for one in found} == {"fsn1", REGION}
+    assert sweeping.rows(benchctl, "SELECT count(*) AS n FROM measurement WHERE outcome = 'ok'") == [{"n": 3}]
+    # what was written lies in the lake, and nothing outside
+    lake = next(home.lake.iterdir()) / "data" / "hcloud"
+    assert sorted(one.name for one in lake.iterdir()) == sorted((*MEASURED, "cx22"))
+    assert list(tmp_path.rglob(f"{MARK}*")) == []

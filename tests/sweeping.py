@@ -1,0 +1,128 @@
+"""Sweeps over emulated clouds in processes of their own, and the small things that tests of them share."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import catalog_files as files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from benchctl.home import Home
+
+    Benchctl = Callable[..., subprocess.CompletedProcess[str]]
+
+SYNTHETIC = ("--yes", "--weights", "synthetic", "--ingress", "203.0.113.7/32", "--poll-seconds", "2")
+"""Options of a sweep that downloads nothing and asks nobody."""
+
+PRICE = 0.0066
+
+
+class Running:
+    """A sweep in a process of its own, in the middle of which a test does something."""
+
+    def __init__(
+        self, home: Home, environment: Mapping[str, str], arguments: tuple[str, ...], folder: Path, checkout: Path
+    ) -> None:
+        self.log = folder / f"sweep-{len(list(folder.glob('sweep-*.log')))}.log"
+        paths = os.pathsep.join((str(checkout / "controller"), str(checkout / "module_utils")))
+        own = {"BENCHCTL_HOME": str(home.state), "NO_COLOR": "1", "COLUMNS": "160", "PYTHONPATH": paths}
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "benchctl", *arguments],
+                env={**environment, **own},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def said(self) -> str:
+        """All that it has said."""
+        return self.log.read_text()
+
+    def until(self, words: str, seconds: float = 180) -> None:
+        """Wait until it has said that."""
+        deadline = time.monotonic() + seconds
+        while words not in self.said():
+            assert self.process.poll() is None, f"it ended before it said '{words}':\n{self.said()}"
+            assert time.monotonic() < deadline, f"it never said '{words}':\n{self.said()}"
+            time.sleep(0.05)
+
+    def wait(self, seconds: float = 400) -> int:
+        """Wait for its end; returns the exit status."""
+        return self.process.wait(seconds)
+
+    def kill(self) -> None:
+        """End it, if it has not ended."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+def hetzner_catalogue(benchctl: Benchctl, folder: Path, *servers: str, price: float = PRICE) -> None:
+    """A catalogue with some of Hetzner's types of 2 vCPUs and 4 GiB, all at one price."""
+    kinds = tuple(
+        files.Kind("hcloud", name, 2, 4, family="cx", identifier=str(200 + at)) for at, name in enumerate(servers)
+    )
+    files.write_database(folder / "catalogue.db", kinds)
+    lines = [
+        files.Line(name, price, vendor="hcloud", region="fsn1-dc14", currency="EUR") for name in servers
+    ]  # fmt: skip
+    files.write_prices(folder / "prices.csv", *lines)
+    benchctl("catalog", "import", folder / "catalogue.db", folder / "prices.csv", check=True)
+
+
+def write_suite(folder: Path, name: str, scenarios: str) -> Path:
+    """A suite of one model; ``scenarios`` is YAML, as ``{pp: {16: 0.01}}``."""
+    path = folder / f"{name}.yml"
+    path.write_text(
+        f"name: {name}\nmodels: [SmolLM-135M]\nscenarios: {scenarios}\npolicy: {{max_samples: 2, noise_retries: 0}}\n"
+    )
+    return path
+
+
+def rows(benchctl: Benchctl, query: str) -> list[dict[str, Any]]:
+    """What the database says."""
+    answer: list[dict[str, Any]] = json.loads(benchctl("sql", query, "--json", check=True).stdout)
+    return answer
+
+
+def jobs(benchctl: Benchctl, sweep: str) -> list[dict[str, Any]]:
+    """The jobs of a sweep as the database has them, by vendor and replica."""
+    found = rows(benchctl, "SELECT * FROM job ORDER BY vendor_id, replica")
+    return [one for one in found if one["sweep_id"] == sweep]
+
+
+def write_paced_llama_bench(path: Path, seconds: Mapping[str, float]) -> Path:
+    """A llama-bench that plays tests of so many seconds each (``{"pp16": 0.2}``): how long it takes is known.
+
+    It is the lab's, with its recording inside: on a busy machine a real one would take minutes, and differ each time.
+    """
+    from benchctl.lab.recordings import PROGRAM
+
+    played = {
+        "format": 1, "vendor": "tests", "server": "paced", "time_scale": 1.0,
+        "models": {
+            "SmolLM-135M.Q4_K_M.gguf": {
+                "load_seconds": [0.2, 0.2],
+                "fields": {"build_commit": "0c1e570", "build_number": 11312, "backends": "CPU", "cpu_info": "paced",
+                           "gpu_info": "", "model_type": "llama ?B Q4_K - Medium", "n_threads": 1,
+                           "model_size": 103668480, "model_n_params": 134515008},
+                "samples_ns": {name: [int(one * 1e9)] * 2 for name, one in seconds.items()},
+            }
+        },
+    }  # fmt: skip
+    text, main, call = PROGRAM.read_text().partition('\nif __name__ == "__main__":')
+    assert main
+    path.write_text(
+        f"{text}\ndef recording():\n    return json.loads({json.dumps(json.dumps(played))})\n\n{main}{call}"
+    )
+    path.chmod(0o755)
+    return path
