@@ -139,6 +139,8 @@ def test_nowhere_to_be_had_leaves_nothing(bench: Bench) -> None:
     bench.world.fault("stock", vendor="hetzner", call="create", kind="server", times=99)
     with pytest.raises(GaveUpError, match="3 tries in 3 regions") as caught:
         bench.rental.rent("cx22")
+    # nothing was made, so that nothing of the budget is used
+    assert [one["launched_at"] for one in bench.ledger.job("cx22").attempts] == [None, None, None]
     assert not caught.value.vendor_stopped
     assert not bench.ledger.job("cx22").alive
     assert bench.ledger.job("cx22").stage == PROVISIONING

@@ -16,6 +16,7 @@ import random
 import subprocess
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,9 @@ ENGINE_KILLS = 3
 
 SHARED_TRIES = 4
 """How often what jobs share is asked for, where an engine was killed in the middle of it: lists lag."""
+
+NEVER_MADE = (Refusal.QUOTA, Refusal.STOCK, Refusal.DEPRECATED, Refusal.NOT_OFFERED, Refusal.ACCOUNT, Refusal.THROTTLED)
+"""Refusals after which there was no server that anybody bills. After others there may have been one."""
 
 SHARED_MARGIN_SECONDS = 3600
 """How much longer a sweep's shared resources may live than the newest of its servers."""
@@ -178,7 +182,7 @@ class Rental:
             GaveUpError: there is none to be had. Nothing of the tries is left, or a :class:`LeakError` says so.
             LeakError: a try failed, and left something that could not be removed.
         """
-        self._ledger.update(name, attempts=())
+        began = _iso(datetime.now(UTC))
         step = first_step(self._ledger.job(name), self._barred, allowed=self._affordable(name))
         killed = 0
         while True:
@@ -203,7 +207,9 @@ class Rental:
             if again and self._affordable(name)(step.place):
                 step = TryAt(step.place)
                 continue
-            step = next_step(fault, job, self._barred, random=self._draw.random, allowed=self._affordable(name))
+            # what was tried before the sweep was resumed says nothing of today
+            tried = replace(job, attempts=tuple(one for one in job.attempts if one["at"] >= began))
+            step = next_step(fault, tried, self._barred, random=self._draw.random, allowed=self._affordable(name))
 
     def _understood(self, job: JobState, error: BenchctlError) -> Fault:
         """What a failure means; where its words leave the login in doubt, the vendor is asked who we are."""
@@ -252,6 +258,7 @@ class Rental:
             price_per_hour=place.get("price_per_hour"),
             currency=place.get("currency"),
             budget_per_hour=place.get("budget_per_hour"),
+            past=_with_last(job),
             launched_at=_iso(now),
             expires_at=_iso(now + timedelta(seconds=job.lifetime_seconds)),
             gone_at=None,
@@ -403,18 +410,20 @@ class Rental:
         )
 
     def _note_failure(self, job: JobState, fault: Fault) -> JobState:
+        """Keep what was tried and what the vendor said; of a server that was never made nothing is reckoned."""
+        launched = None if fault.refusal in NEVER_MADE else job.launched_at
         noted = {
             "region": job.region,
             "zone": job.zone,
             "refusal": str(fault.refusal or ""),
             "said": fault.said,
             "at": _iso(datetime.now(UTC)),
-            "launched_at": job.launched_at,
+            "launched_at": launched,
             "gone_at": job.gone_at,
             "budget_per_hour": job.budget_per_hour,
         }
         self._say(f"{job.job}: no server in {_where(job)} ({fault.refusal or 'unknown words'}): {fault.said}")
-        return self._ledger.update(job.job, attempts=(*job.attempts, noted))
+        return self._ledger.update(job.job, attempts=(*job.attempts, noted), launched_at=launched)
 
     def _await_ssh(self, job: JobState) -> None:
         """Wait until the server lets the sweep's key in, by the host key that was made for it.
@@ -598,6 +607,14 @@ class _NotReadyError(BenchctlError):
 
 def _is_of(job: JobState, cloud: Cloud) -> bool:
     return job.rented and job.vendor in (cloud.name, cloud.vendor_id)
+
+
+def _with_last(job: JobState) -> tuple[Mapping[str, Any], ...]:
+    """The servers that a job has had, the newest among them, which makes room for the next."""
+    if not job.launched_at:
+        return job.past
+    last = {"launched_at": job.launched_at, "gone_at": job.gone_at, "budget_per_hour": job.budget_per_hour}
+    return (*job.past, last)
 
 
 def _where(job: JobState) -> str:
