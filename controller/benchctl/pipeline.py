@@ -77,6 +77,9 @@ STOP_SECONDS = 4.0
 RENTED_STOP_SECONDS = 45.0
 """How long rented ones get, which are destroyed after it."""
 
+ADVANCE_SECONDS = 0.5
+"""How often, in the middle of a look, servers are made and given back."""
+
 LAST_LOOK_SECONDS = 1.0
 """How long to look for the last words of a measurement on this machine."""
 
@@ -162,6 +165,7 @@ class Sweep:
         self._beginner = ThreadPoolExecutor(1, thread_name_prefix="begin")
         self._came_up: list[JobState] = []
         self._plays: dict[str, threading.Lock] = {}
+        self._next_advance = 0.0
 
     # ── the stages ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -516,11 +520,19 @@ class Sweep:
             LocalPoller()
             if self._local
             else PlaybookPoller(
-                self._playbook, self._inventory, cancelled=self._cancelled.is_set, connection=self._connection_of
+                self._playbook, self._inventory, cancelled=self._meanwhile, connection=self._connection_of
             )
         )
         poller.interval_seconds = self.request.poll_seconds or poller.interval_seconds
         return poller
+
+    def _meanwhile(self) -> bool:
+        """In the middle of a look, which over a large fleet takes long, servers come and go; true ends the look."""
+        now = time.monotonic()
+        if now >= self._next_advance:
+            self._next_advance = now + ADVANCE_SECONDS
+            self._fleet.advance()
+        return self._cancelled.is_set()
 
     def _connection_of(self, job: str) -> dict[str, Any]:
         return self._connection(self.ledger.job(job))
