@@ -133,11 +133,11 @@ class LongLooks:
 
     def run(self, name: str, **options: Any) -> PlaybookResult:
         if name == "collect":
-            before, deadline = self.fleet.advanced, time.monotonic() + 20
+            before, deadline = self.fleet.advanced, time.monotonic() + 10
             while not options["cancelled"]() and self.fleet.advanced == before and time.monotonic() < deadline:
                 time.sleep(0.01)
             self.seen += self.fleet.advanced - before
-            if self.seen > 1:
+            if self.seen > 1 or time.monotonic() >= deadline:
                 self.cancelled.set()
         increment = Increment(name != "stop", "stopped" if name == "stop" else "running", "", {}, "", 0, "", 0)
         hosts = {host: (TaskResult(name, "llama_bench_info", "ok", asdict(increment)),) for host in options["limit"]}
