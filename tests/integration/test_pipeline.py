@@ -161,3 +161,22 @@ def test_servers_come_and_go_while_a_look_at_the_others_goes_on(
     )
     assert sweep.run().status == "stopped"
     assert playbook.seen > 1
+
+
+def test_many_servers_are_begun_some_at_a_time(home: Home, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first that came up measure while others are prepared still; all of them get their turn, in order."""
+    suite = load_suite("quick")
+    request = SweepRequest(("ssh",), suite, tuple(load_models()[name] for name in suite.model_names))
+    jobs = [JobState(f"h{number}", "ssh", "h", f"h{number}") for number in range(2 * pipeline.FORKS + 1)]
+    cancelled = threading.Event()
+    playbook = LongLooks(Counting(cancelled.wait), cancelled)
+    sweep = pipeline.Sweep(
+        Ledger.create(home, engine, request, jobs), engine, Path("llama-bench"),
+        playbook=playbook, view=PlainView(io.StringIO()), cancelled=cancelled,
+    )  # fmt: skip
+    together: list[int] = []
+    monkeypatch.setattr(sweep, "_prepare_and_bench", lambda some: together.append(len(some)) or some)
+    sweep._came_up += jobs
+    sweep._begin_in_turn()
+    assert together == [pipeline.FORKS, pipeline.FORKS, 1]
+    assert list(sweep._begun) == jobs
