@@ -266,6 +266,7 @@ def of_controller(tree: list[Process]) -> list[Process]:
 def look(seen: Seen, mine: list[Process]) -> None:
     """Add up the memory; keep it where it is the most so far."""
     parts: dict[str, tuple[int, float]] = defaultdict(lambda: (0, 0.0))
+    looking: set[int] = set()
     for one in mine:
         with contextlib.suppress(OSError):
             words = Path(f"/proc/{one.pid}/cmdline").read_text(errors="replace").split("\0")
@@ -277,6 +278,8 @@ def look(seen: Seen, mine: list[Process]) -> None:
             number, total = parts[kind := kind_of(words)]
             seen.own_cpu[kind, one.pid] = one.own
             if "playbooks/collect.yml" in " ".join(words):
+                looking.add(one.pid)
+            if one.pid in looking and one.parent not in looking:
                 # forks come and go, and are counted with the process that started them
                 seen.look_cpu[one.pid] = max(one.cpu, seen.look_cpu.get(one.pid, 0.0))
             parts[kind] = (number + 1, total + pss)
