@@ -136,7 +136,8 @@ class SweepRequest:
         """The request as the database keeps it: without a password in an address, and without the models' shapes."""
         plain = replace(
             self,
-            **{name: _without_password(getattr(self, name)) for name in _ADDRESSES},
+            mirror=_without_password(self.mirror),
+            backend=_without_password(self.backend),
             # a hook's address may be its secret: a command's arguments, a path that only its owner knows
             hook="given" if self.hook else "",
         ).to_dict()
