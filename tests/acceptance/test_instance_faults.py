@@ -103,7 +103,7 @@ def address_of(world: Emulated, server: str) -> str:
 
 def await_instance(world: Emulated, server: str, sweep: sweeping.Running) -> Instance:
     """The instance of a type, as soon as it is there."""
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 400
     while True:
         address = address_of(world, server)
         found = Instance.behind(address) if address else None
@@ -137,7 +137,7 @@ def test_what_befalls_one_instance_ends_in_words_and_touches_no_other(
     instances = {server: await_instance(backed_world, server, sweep) for server in TYPES}
     names = {server: name for name in backed_world.names("hetzner", "server") for server in TYPES if server in name}
     to_hit = {server for server in TYPES if server != "cx22"}
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 400
     while to_hit:
         # each as soon as it has begun: they come up one after the other
         for server in sorted(to_hit):
