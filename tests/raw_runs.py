@@ -143,14 +143,23 @@ class RawRun:
         return folder
 
 
-def write_theirs(root: Path, vendor: str, server: str) -> Path:
-    """A run as Spare Cores leaves it: no journal, naive times, several repetitions in a row, one row a scenario."""
+def write_theirs(root: Path, vendor: str, server: str, *, speed: float = 1.0, file: str = FILE) -> Path:
+    """A run as Spare Cores leaves it: no journal, naive times, several repetitions in a row, one row a scenario.
+
+    Args:
+        root: below which it is written.
+        vendor: the vendor.
+        server: the server.
+        speed: how many times as fast as the recorded machine.
+        file: the name of the model's file.
+    """
     folder = root / "data" / vendor / server / "llm"
     folder.mkdir(parents=True)
     lines = []
     for rows in rows_by_scenario().values():
-        fields = [json.loads(row) for row in rows]
-        merged = {**fields[0], "samples_ns": [row["samples_ns"][0] for row in fields]}
+        fields = [json.loads(faster(row, speed)) for row in rows]
+        samples = [row["samples_ns"][0] for row in fields]
+        merged = {**fields[0], "model_filename": f"/models/{file}", "samples_ns": samples}
         merged["samples_ts"] = [row["samples_ts"][0] for row in fields]
         merged["avg_ts"] = sum(merged["samples_ts"]) / len(fields)
         lines.append(json.dumps(merged))

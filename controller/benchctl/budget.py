@@ -115,11 +115,13 @@ def _cost_of(job: JobState, now: datetime, *, promised: bool) -> float:
 
 
 def _lives(job: JobState) -> Iterator[tuple[datetime | None, datetime | None, datetime | None, float | None]]:
-    """Every server that the job had: that of the newest try, and those of failed ones that note when they lived."""
+    """Every server that the job had: the newest one, those of earlier tries, and those before a sweep was resumed."""
     yield _time(job.launched_at), _time(job.expires_at), _time(job.gone_at), job.budget_per_hour
-    for one in job.attempts:
+    known = {job.launched_at}
+    for one in (*job.past, *job.attempts):
         launched, gone = one.get("launched_at"), one.get("gone_at")
-        if launched and gone and launched != job.launched_at:
+        if launched and gone and launched not in known:
+            known.add(launched)
             yield _time(launched), None, _time(gone), one.get("budget_per_hour", job.budget_per_hour)
 
 

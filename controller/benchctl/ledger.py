@@ -88,6 +88,7 @@ class JobState:
         budget_per_hour: the price in the currency of the budget; nothing without a budget.
         attempt: number of the newest try to rent; 0 before the first.
         attempts: the tries that failed: ``{region, zone, refusal, said, at}``, the vendor's own words in ``said``.
+        past: servers that the job had before the newest one: ``{launched_at, gone_at, budget_per_hour}``.
         launched_at: when the server that is alive, or was last, was asked for, ISO time in UTC.
         expires_at: when it must be gone, ISO time in UTC.
         gone_at: when the cloud said that it is gone.
@@ -126,6 +127,7 @@ class JobState:
     budget_per_hour: float | None = None
     attempt: int = 0
     attempts: tuple[Mapping[str, Any], ...] = ()
+    past: tuple[Mapping[str, Any], ...] = ()
     launched_at: str | None = None
     expires_at: str | None = None
     gone_at: str | None = None
@@ -471,7 +473,7 @@ def jobs_of(book: Mapping[str, Any]) -> list[JobState]:
 
 def _job(plain: dict[str, Any]) -> JobState:
     plain["stage"] = _OLD_STAGES.get(plain.get("stage", PLANNED), plain.get("stage", PLANNED))
-    for name in ("places", "attempts"):
+    for name in ("places", "attempts", "past"):
         plain[name] = tuple(plain.get(name, ()))
     return JobState(**plain)
 

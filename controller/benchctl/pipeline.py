@@ -379,7 +379,7 @@ class Sweep:
 
     def _start(self, jobs: Sequence[JobState]) -> list[JobState]:
         """Run the playbook that starts the module detached, and note Ansible's numbers of the tasks."""
-        done = self._play("bench", jobs, cancelled=self._patient())
+        done = self._play("bench", jobs, cancelled=self._patient(), llama_bench_installed=True)
         after = []
         for job in jobs:
             problem = self._problem(done, job)
@@ -469,15 +469,17 @@ class Sweep:
 
     # ── Ansible ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _play(self, name: str, jobs: Sequence[JobState], cancelled: Callable[[], bool] | None = None) -> PlaybookResult:
-        """Run a playbook on the hosts of some jobs."""
+    def _play(
+        self, name: str, jobs: Sequence[JobState], cancelled: Callable[[], bool] | None = None, **variables: Any
+    ) -> PlaybookResult:
+        """Run a playbook on the hosts of some jobs, with further variables for all of them."""
         hosts = {job.host: {**self._connection(job), **self._host_variables(job)} for job in jobs}
         # the newest run of a playbook takes the place of the one before it, on the disk too
         with self._plays.setdefault(name, threading.Lock()):
             return self._playbook.run(
                 name,
                 inventory=[*self._inventory, {"bench": {"hosts": hosts}}],
-                extra_vars=self._variables(),
+                extra_vars={**self._variables(), **variables},
                 limit=list(hosts),
                 cancelled=cancelled or self._cancelled.is_set,
             )

@@ -134,13 +134,10 @@ class SweepRequest:
 
     def public(self) -> dict[str, Any]:
         """The request as the database keeps it: without a password in an address, and without the models' shapes."""
-        plain = replace(
-            self,
-            mirror=_without_password(self.mirror),
-            backend=_without_password(self.backend),
-            # a hook's address may be its secret: a command's arguments, a path that only its owner knows
-            hook="given" if self.hook else "",
-        ).to_dict()
+        # a hook's address may be its secret: a command's arguments, a path that only its owner knows
+        hidden: dict[str, Any] = {"hook": "given" if self.hook else ""}
+        hidden |= {name: _without_password(getattr(self, name)) for name in _ADDRESSES}
+        plain = replace(self, **hidden).to_dict()
         plain["models"] = [{key: value for key, value in asdict(one).items() if key != "shape"} for one in self.models]
         return plain
 

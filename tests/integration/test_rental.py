@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from benchctl.clouds import engine_process
 from benchctl.clouds import rental as rentals
 from benchctl.clouds.reaper import reap
 from benchctl.clouds.rental import GaveUpError, LeakError, Rental
@@ -137,10 +139,52 @@ def test_nowhere_to_be_had_leaves_nothing(bench: Bench) -> None:
     bench.world.fault("stock", vendor="hetzner", call="create", kind="server", times=99)
     with pytest.raises(GaveUpError, match="3 tries in 3 regions") as caught:
         bench.rental.rent("cx22")
+    # nothing was made, so that nothing of the budget is used
+    assert [one["launched_at"] for one in bench.ledger.job("cx22").attempts] == [None, None, None]
     assert not caught.value.vendor_stopped
     assert not bench.ledger.job("cx22").alive
     assert bench.ledger.job("cx22").stage == PROVISIONING
     assert bench.world.names("hetzner", "server") == []
+
+
+def kill_the_engine(bench: Bench, kind: str) -> threading.Thread:
+    """SIGKILL it, like the kernel when memory runs out, while the vendor makes a thing of this kind; once."""
+
+    def under_way() -> bool:
+        calls = bench.world.journal(vendor="hetzner", call="create", kind=kind, via="engine")
+        return any(one["ended"] is None for one in calls)
+
+    def wait_and_kill() -> None:
+        bench.world.until(under_way, 60)
+        mark = Stacks(bench.home).mark("")
+        for one in engine_process.running():
+            if one.engine and one.stack.startswith(mark):
+                os.kill(one.pid, signal.SIGKILL)
+
+    bench.world.fault("slow", vendor="hetzner", call="create", kind=kind, seconds=1.5)
+    killer = threading.Thread(target=wait_and_kill)
+    killer.start()
+    return killer
+
+
+@pytest.mark.usefixtures("no_ssh", "quick")
+@pytest.mark.parametrize("kind", ["server", "key"])
+def test_a_killed_engine_says_nothing_of_the_place_and_is_started_again(bench: Bench, kind: str) -> None:
+    """The vendor goes on and makes what nobody writes down; that is found, and the same place is asked again."""
+    bench.world.lag("hetzner", appears_after_lists=1)
+    killer = kill_the_engine(bench, kind)
+    job = bench.rental.rent("cx22")
+    killer.join()
+    assert job.region == "fsn1"
+    assert [one["said"] for one in job.attempts] == (
+        ["Pulumi's engine was ended by signal 9."] if kind == "server" else []
+    )
+    # one of each, though the vendor had made what the engine was killed over
+    assert bench.world.names("hetzner", "server") == [job.host]
+    assert len(bench.world.names("hetzner", "key")) == len(bench.world.names("hetzner", "firewall")) == 1
+    bench.rental.give_back("cx22")
+    bench.reap()
+    assert bench.world.alive("hetzner") == []
 
 
 @pytest.mark.usefixtures("no_ssh", "quick")

@@ -16,6 +16,7 @@ import random
 import subprocess
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from benchctl.budget import may_start
 from benchctl.clouds import keys
 from benchctl.clouds.cloud import CloudError, cloud_of
 from benchctl.clouds.faults import fault_of
-from benchctl.clouds.placement import Barred, GiveUp, StopVendor, WaitThen, first_step, next_step
+from benchctl.clouds.placement import Barred, GiveUp, StopVendor, TryAt, WaitThen, first_step, next_step
 from benchctl.clouds.spec import (
     SHARED_JOB,
     InstanceSpec,
@@ -34,7 +35,7 @@ from benchctl.clouds.spec import (
     resource_name,
     shared_name,
 )
-from benchctl.clouds.stacks import StackError
+from benchctl.clouds.stacks import StackError, StackKilledError
 from benchctl.errors import BenchctlError
 from benchctl.ledger import DESTROYING, GONE, PROVISIONING, READY
 from benchctl.refusals import Refusal, classify, shortened
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from benchctl.clouds.cloud import Client, Cloud
     from benchctl.clouds.faults import Fault
+    from benchctl.clouds.spec import Asked
     from benchctl.clouds.stacks import Stacks
     from benchctl.ledger import JobState, Ledger
 
@@ -64,6 +66,15 @@ LOOK_SECONDS = 3.0
 
 DESTROY_TRIES = 4
 """How often the engine is asked to destroy before the vendor's own client does it."""
+
+ENGINE_KILLS = 3
+"""How often a job's engine may be killed before the job gives up: it says nothing of the place, nor of the vendor."""
+
+SHARED_TRIES = 4
+"""How often what jobs share is asked for, where an engine was killed in the middle of it: lists lag."""
+
+NEVER_MADE = (Refusal.QUOTA, Refusal.STOCK, Refusal.DEPRECATED, Refusal.NOT_OFFERED, Refusal.ACCOUNT, Refusal.THROTTLED)
+"""Refusals after which there was no server that anybody bills. After others there may have been one."""
 
 SHARED_MARGIN_SECONDS = 3600
 """How much longer a sweep's shared resources may live than the newest of its servers."""
@@ -168,8 +179,9 @@ class Rental:
             GaveUpError: there is none to be had. Nothing of the tries is left, or a :class:`LeakError` says so.
             LeakError: a try failed, and left something that could not be removed.
         """
-        self._ledger.update(name, attempts=())
+        began = _iso(datetime.now(UTC))
         step = first_step(self._ledger.job(name), self._barred, allowed=self._affordable(name))
+        killed = 0
         while True:
             if isinstance(step, GiveUp | StopVendor):
                 raise GaveUpError(step.reason, vendor_stopped=isinstance(step, StopVendor))
@@ -181,13 +193,20 @@ class Rental:
             try:
                 return self._try(name, step.place)
             except (StackError, CloudError, _NotReadyError) as error:
+                killed += isinstance(error, StackKilledError)
+                again = isinstance(error, StackKilledError) and killed < ENGINE_KILLS
                 fault = self._understood(self._ledger.job(name), error)
             # nothing of a failed try may stay, also where the vendor says that nothing was made
             job = self.give_back(name, stage=PROVISIONING)
             if self._cancelled.is_set():
                 raise GaveUpError("stopped before its server was there", cancelled=True)
             job = self._note_failure(job, fault)
-            step = next_step(fault, job, self._barred, random=self._draw.random, allowed=self._affordable(name))
+            if again and self._affordable(name)(step.place):
+                step = TryAt(step.place)
+                continue
+            # what was tried before the sweep was resumed says nothing of today
+            tried = replace(job, attempts=tuple(one for one in job.attempts if one["at"] >= began))
+            step = next_step(fault, tried, self._barred, random=self._draw.random, allowed=self._affordable(name))
 
     def _understood(self, job: JobState, error: BenchctlError) -> Fault:
         """What a failure means; where its words leave the login in doubt, the vendor is asked who we are."""
@@ -236,6 +255,7 @@ class Rental:
             price_per_hour=place.get("price_per_hour"),
             currency=place.get("currency"),
             budget_per_hour=place.get("budget_per_hour"),
+            past=_with_last(job),
             launched_at=_iso(now),
             expires_at=_iso(now + timedelta(seconds=job.lifetime_seconds)),
             gone_at=None,
@@ -328,19 +348,47 @@ class Rental:
             asked = cloud.shared_resources(shared)
             self._ledger.asked(job.job, asked)
             self._doing(job.job, "asking for the sweep's key and firewall")
-            outputs = self._stacks.up(
-                self.shared_stack(cloud.name, scope),
-                lambda: cloud.shared_program(shared),
-                environment=cloud.engine_environment(self._environment),
-                log=self._ledger.folder / f"{SHARED_JOB}-{cloud.name}-{label_value(scope) if scope else 'all'}.log",
-                on_event=lambda text: self._doing(job.job, text),
-                timeout_seconds=UP_SECONDS,
-                cancelled=self._cancelled.is_set,
-            )
+            outputs = self._make_shared(cloud, shared, asked, job)
             for one in asked:
                 self._ledger.resource(one.name, "alive")
             self._shared[key] = {name: str(value) for name, value in outputs.items()}
             return self._shared[key]
+
+    def _make_shared(self, cloud: Cloud, shared: SharedSpec, asked: Sequence[Asked], job: JobState) -> dict[str, Any]:
+        """Make what jobs share. What an engine left that was killed in the middle of it is put right first."""
+        stack, environment = self.shared_stack(cloud.name, shared.scope), cloud.engine_environment(self._environment)
+        place = label_value(shared.scope) if shared.scope else "all"
+        log = self._ledger.folder / f"{SHARED_JOB}-{cloud.name}-{place}.log"
+        cut = False
+        for tries_left in reversed(range(SHARED_TRIES)):
+            try:
+                return self._stacks.up(
+                    stack,
+                    lambda: cloud.shared_program(shared),
+                    environment=environment,
+                    log=log,
+                    on_event=lambda text: self._doing(job.job, text),
+                    timeout_seconds=UP_SECONDS,
+                    cancelled=self._cancelled.is_set,
+                )
+            except StackError as error:
+                held = self._stacks.recover(stack, environment=environment, log=log)
+                cut = cut or held is not None or isinstance(error, StackKilledError)
+                if not cut or not tries_left or self._cancelled.is_set():
+                    raise
+                if held is None:
+                    held = self._stacks.resources(stack)
+            self._delete_unknown(cloud, asked, {one.name for one in held})
+            self._cancelled.wait(LOOK_SECONDS)
+        raise AssertionError("the last try returns or raises")  # pragma: no cover
+
+    def _delete_unknown(self, cloud: Cloud, asked: Sequence[Asked], known: set[str]) -> None:
+        """Delete what jobs were to share and the engine does not know of: it would be in the way of its own names."""
+        names = {one.name for one in asked}
+        with contextlib.suppress(CloudError):  # what is in the way still is said by the next try
+            for one in self.listing(cloud).fresh():
+                if one.name in names - known:
+                    self.listing(cloud).client.delete(one)
 
     def _shared_spec(self, cloud: Cloud, scope: str, spec: InstanceSpec) -> SharedSpec:
         longest = max((one.lifetime_seconds for one in self._ledger.jobs), default=0)
@@ -359,18 +407,20 @@ class Rental:
         )
 
     def _note_failure(self, job: JobState, fault: Fault) -> JobState:
+        """Keep what was tried and what the vendor said; of a server that was never made nothing is reckoned."""
+        launched = None if fault.refusal in NEVER_MADE else job.launched_at
         noted = {
             "region": job.region,
             "zone": job.zone,
             "refusal": str(fault.refusal or ""),
             "said": fault.said,
             "at": _iso(datetime.now(UTC)),
-            "launched_at": job.launched_at,
+            "launched_at": launched,
             "gone_at": job.gone_at,
             "budget_per_hour": job.budget_per_hour,
         }
         self._say(f"{job.job}: no server in {_where(job)} ({fault.refusal or 'unknown words'}): {fault.said}")
-        return self._ledger.update(job.job, attempts=(*job.attempts, noted))
+        return self._ledger.update(job.job, attempts=(*job.attempts, noted), launched_at=launched)
 
     def _await_ssh(self, job: JobState) -> None:
         """Wait until the server lets the sweep's key in, by the host key that was made for it.
@@ -553,6 +603,14 @@ class _NotReadyError(BenchctlError):
 
 def _is_of(job: JobState, cloud: Cloud) -> bool:
     return job.rented and job.vendor in (cloud.name, cloud.vendor_id)
+
+
+def _with_last(job: JobState) -> tuple[Mapping[str, Any], ...]:
+    """The servers that a job has had, the newest among them, which makes room for the next."""
+    if not job.launched_at:
+        return job.past
+    last = {"launched_at": job.launched_at, "gone_at": job.gone_at, "budget_per_hour": job.budget_per_hour}
+    return (*job.past, last)
 
 
 def _where(job: JobState) -> str:

@@ -96,6 +96,10 @@ class StackCancelledError(StackError):
     """It was cancelled from our side."""
 
 
+class StackKilledError(StackError):
+    """The engine was ended by a signal that was not ours, as when memory runs out; the vendor refused nothing."""
+
+
 class StackBusyError(StackError):
     """Another engine works on the stack."""
 
@@ -210,7 +214,7 @@ class Stacks:
         Raises:
             StackError: the vendor refused, or the engine failed; what was made before is in the state, and
                 :meth:`destroy` removes it. :class:`StackTimeoutError`, :class:`StackCancelledError`,
-                :class:`StackBusyError` say what else there was.
+                :class:`StackKilledError`, :class:`StackBusyError` say what else there was.
             BenchctlError: what the program itself raised.
         """
         import asyncio
@@ -283,15 +287,35 @@ class Stacks:
             try:
                 pending = [one for one in work.resources() if one.pending]
                 if pending:
-                    work.run(
-                        "refresh",
-                        lambda one: one.refresh(color="never", clear_pending_creates=True, suppress_progress=True),
-                    )
+                    work.refresh()
                 work.run("destroy", lambda one: one.destroy(color="never", suppress_progress=True))
                 work.forget()
             except _NoSuchStackError:
                 return []
             return [one for one in pending if one.pending == "creating"]
+
+    def recover(self, stack: str, *, environment: Mapping[str, str], log: Path) -> list[StateResource] | None:
+        """Put right what a killed engine left in the state of a stack, and destroy nothing.
+
+        Returns:
+            What the state holds then; nothing where there was nothing to be put right. What was being created, and
+            whose identifier nobody knows, is not in it, and may exist in the cloud.
+
+        Raises:
+            StackError: the vendor or the engine failed.
+        """
+        if not self._begun():
+            return None
+        with self._turn(lambda: False):
+            work = self._work(stack, environment, log, lambda _: None, UP_SECONDS, lambda: False, lambda: None)
+            work.settle()
+            try:
+                if not any(one.pending for one in work.resources()):
+                    return None
+                work.refresh()
+                return work.resources()
+            except _NoSuchStackError:
+                return None
 
     def settle(self, stack: str) -> None:
         """Wait until no engine works on a stack; end the engines, and the plugins, that a killed controller left.
@@ -501,6 +525,10 @@ class _Work:
         """What the state holds."""
         return resources_of(json.loads(self.ask("stack", "export", "--stack", self._name)))
 
+    def refresh(self) -> None:
+        """Ask the cloud for what the state holds; what was being created is dropped from it."""
+        self.run("refresh", lambda one: one.refresh(color="never", clear_pending_creates=True, suppress_progress=True))
+
     def forget(self) -> None:
         """Remove what is left of a destroyed stack beside the state."""
         for left in Path(self._workspace.work_dir).glob(f"Pulumi.{self._name}.y*ml"):
@@ -572,6 +600,9 @@ class _Work:
             return StackTimeoutError(f"{subject} could not be {done} in time.", said=said)
         if ended and ended.why == "cancelled":
             return StackCancelledError(f"{subject} was cancelled before it was {done}.", said=said)
+        if ended and ended.code < 0:
+            why = f"Pulumi's engine was ended by signal {-ended.code}"
+            return StackKilledError(f"{subject} could not be {done}: {why}.", said=f"{why}.")
         plugin = engine_said.missing_plugin(output)
         if plugin:
             name, version = plugin

@@ -81,6 +81,15 @@ def test_failed_tries_that_had_a_server_cost_too() -> None:
     assert spent([again], NOW) == pytest.approx(0.5)
 
 
+def test_servers_from_before_a_resume_cost_too() -> None:
+    """A sweep that was killed and goes on has spent what its first servers cost; each counts once."""
+    past = {"launched_at": at(-5), "gone_at": at(-4), "budget_per_hour": 3.0}
+    tried = {"launched_at": at(-3), "gone_at": at(-2.5), "budget_per_hour": 4.0}
+    job = a_job(-0.5, 1.5, past=(past, tried), attempts=(tried,))
+    assert spent([job], NOW) == pytest.approx(3.0 + 2.0 + 0.5)
+    assert committed([job], NOW) == pytest.approx(3.0 + 2.0 + 2.0)
+
+
 def test_nothing_starts_that_could_pass_the_budget() -> None:
     """The whole lifetime of the new one is reckoned with, beside what the others are promised."""
     new, alive = a_job(), a_job(-0.5, 1.5)

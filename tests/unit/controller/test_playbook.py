@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from benchctl import playbook
 from benchctl.errors import PlaybookError
 from benchctl.playbook import AnsiblePlaybook, ansible_environment, require_ansible
 
@@ -179,3 +180,23 @@ def test_host_keys_are_checked(checkout: Path) -> None:
     environment = ansible_environment(checkout)
     assert environment["ANSIBLE_HOST_KEY_CHECKING"] == "True"
     assert "site-packages" not in environment["ANSIBLE_MODULE_UTILS"]
+
+
+def test_many_hosts_share_few_forks(tmp_path: Path, content: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more hosts at once than there are forks, so that a large fleet needs no more memory; all of them are done."""
+    monkeypatch.setattr(playbook, "FORKS", 2)
+    (tmp_path / "here").mkdir()
+    write(
+        content,
+        "count",
+        {
+            "ansible.builtin.shell": f"cd {tmp_path}/here && touch $$ && ls | wc -l && sleep 0.3 && rm $$",
+            "changed_when": False,
+        },
+    )
+    done = AnsiblePlaybook(tmp_path / "runs", content).run(
+        "count", inventory=inventory(**{f"h{number}": LOCALHOST for number in range(5)})
+    )
+    at_once = [int(one.result["stdout"]) for results in done.hosts.values() for one in results]
+    assert len(at_once) == 5
+    assert max(at_once) <= 2
