@@ -21,6 +21,7 @@ import json
 import platform
 import threading
 import time
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -54,6 +55,7 @@ from benchctl.ledger import (
     sweep_names,
 )
 from benchctl.plan import parse_budget
+from benchctl.playbook import FORKS
 from benchctl.poller import LocalPoller, PlaybookPoller, Target
 from benchctl.request import LOCAL
 from benchctl.servers import models_folder
@@ -76,6 +78,9 @@ STOP_SECONDS = 4.0
 
 RENTED_STOP_SECONDS = 45.0
 """How long rented ones get, which are destroyed after it."""
+
+ADVANCE_SECONDS = 0.5
+"""How often, in the middle of a look, servers are made and given back."""
 
 LAST_LOOK_SECONDS = 1.0
 """How long to look for the last words of a measurement on this machine."""
@@ -158,10 +163,12 @@ class Sweep:
             patience_seconds=self.request.patience_seconds,
         )
         self._fleet: Fleet = self._make_fleet()
-        self._beginning: Future[list[JobState]] | None = None
+        self._beginning: Future[None] | None = None
         self._beginner = ThreadPoolExecutor(1, thread_name_prefix="begin")
-        self._came_up: list[JobState] = []
+        self._came_up: deque[JobState] = deque()
+        self._begun: deque[JobState] = deque()
         self._plays: dict[str, threading.Lock] = {}
+        self._next_advance = 0.0
 
     # ── the stages ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -268,11 +275,23 @@ class Sweep:
         self._came_up += ready
         if self._beginning is not None and self._beginning.done():
             begun, self._beginning = self._beginning, None
-            for job in begun.result():
-                self._watch(job, just_started=True)
+            begun.result()
+        self._watch_begun()
         if self._beginning is None and self._came_up:
-            jobs, self._came_up = self._came_up, []
-            self._beginning = self._beginner.submit(self._prepare_and_bench, jobs)
+            self._beginning = self._beginner.submit(self._begin_in_turn)
+
+    def _begin_in_turn(self) -> None:
+        """Begin what came up, some at a time, until nothing is left of it.
+
+        With more hosts than forks Ansible's main process waits in haste, and the first host waits for the last.
+        """
+        while self._came_up and not self._cancelled.is_set():
+            jobs = [self._came_up.popleft() for _ in range(min(FORKS, len(self._came_up)))]
+            self._begun += self._prepare_and_bench(jobs)
+
+    def _watch_begun(self) -> None:
+        while self._begun:
+            self._watch(self._begun.popleft(), just_started=True)
 
     def _prepare_and_bench(self, jobs: Sequence[JobState]) -> list[JobState]:
         started = self._bench(self._prepare(jobs))
@@ -400,9 +419,9 @@ class Sweep:
         if self._beginning is not None:
             # a start that is cut leaves open whether it happened; it is cancelled by the same event, and soon over
             with contextlib.suppress(PlaybookError):
-                for job in self._beginning.result():
-                    self._watch(job, just_started=True)
+                self._beginning.result()
             self._beginning = None
+        self._watch_begun()
         watched = {one.job.job for one in self._watcher.watched}
         for job in self.ledger.jobs:
             if not job.ended and job.stage == BENCHING and job.job not in watched:
@@ -516,11 +535,19 @@ class Sweep:
             LocalPoller()
             if self._local
             else PlaybookPoller(
-                self._playbook, self._inventory, cancelled=self._cancelled.is_set, connection=self._connection_of
+                self._playbook, self._inventory, cancelled=self._meanwhile, connection=self._connection_of
             )
         )
         poller.interval_seconds = self.request.poll_seconds or poller.interval_seconds
         return poller
+
+    def _meanwhile(self) -> bool:
+        """In the middle of a look, which over a large fleet takes long, servers come and go; true ends the look."""
+        now = time.monotonic()
+        if now >= self._next_advance:
+            self._next_advance = now + ADVANCE_SECONDS
+            self._fleet.advance()
+        return self._cancelled.is_set()
 
     def _connection_of(self, job: str) -> dict[str, Any]:
         return self._connection(self.ledger.job(job))

@@ -54,7 +54,7 @@ def test_several_servers_at_once_bring_home_what_was_recorded_of_each_and_nothin
     (tmp_path / "suite.yml").write_text(SUITE)
     environment = {**lab, "PATH": f"{os.environ['PATH']}{os.pathsep}{engine_root() / 'bin'}"}
     done = benchctl(
-        *("sweep", "--vendors", "lab", "--recorded", tmp_path / "runs", "--time-scale", "10", "--servers", "lab-n*"),
+        *("sweep", "--vendors", "lab", "--recorded", tmp_path / "runs", "--time-scale", "40", "--servers", "lab-n*"),
         *("--suite", tmp_path / "suite.yml", "--concurrency", "4", "--per-vendor", "4", "--poll-seconds", "1", "--yes"),
         env=environment,
     )

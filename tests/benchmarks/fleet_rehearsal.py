@@ -9,7 +9,9 @@ promises: every job finished, every row as it was recorded, nothing left.
 What counts as the controller is the process and all that descends from it, also what has left its process group, as
 the masters of SSH connections do: engines, their plugins, Ansible and its forks. Not what stands for the cloud: podman
 and the containers. CPU-seconds are exact (the kernel's account of every process that ended); memory is PSS, which
-counts what processes share once, looked at every second. Wall times are of this machine, containers included.
+counts what processes share once, looked at every second. "Per live hour" is what Ansible's looks at running
+measurements take, by hour that a server measures; "per job" is all the rest: plan, engine, SSH, preparing, starting,
+ingesting, destroying. Wall times are of this machine, containers included.
 """
 
 from __future__ import annotations
@@ -96,7 +98,6 @@ class Seen:
         parts: of that moment, by kind of process: how many, and MB.
         own_cpu: CPU-seconds of processes, by kind and number, as they were last seen; short ones are missed.
         look_cpu: CPU-seconds of each run of Ansible that looks at measurements, with its forks, as it was last seen.
-        steady: seconds and CPU-seconds of the controller while every server measured, and nothing else happened.
         measuring_seconds: seconds that servers measured, added up.
         alive_seconds: seconds that servers were alive, added up.
         most_alive: the most servers at once.
@@ -107,7 +108,6 @@ class Seen:
     parts: dict[str, tuple[int, float]] = field(default_factory=dict)
     own_cpu: dict[tuple[str, int], float] = field(default_factory=dict)
     look_cpu: dict[int, float] = field(default_factory=dict)
-    steady: tuple[float, float] = (0.0, 0.0)
     measuring_seconds: float = 0.0
     alive_seconds: float = 0.0
     most_alive: int = 0
@@ -125,8 +125,8 @@ def main() -> int:
     # what leaves its parent becomes a child of this process, and its CPU time is told when it ends
     ctypes.CDLL(None, use_errno=True).prctl(SUBREAPER, 1, 0, 0, 0)
     print(
-        "| servers | at once | peak memory | CPU-s | per job | per live hour | podman CPU-s | wall |\n"
-        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| servers | at once | peak memory | CPU-s | per job | per live hour | looks | podman CPU-s | wall |\n"
+        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
         flush=True,
     )
     whole = True
@@ -207,7 +207,6 @@ def podman_cpu(folder: Path) -> float:
 def watch(controller: int, state: Path) -> tuple[Seen, float, int]:
     """Look every second until the controller has ended; returns what was seen, its CPU-seconds, and its exit status."""
     seen, names, orphans, ended = Seen(), {}, 0.0, None
-    window: tuple[float, float] | None = None
     last = time.monotonic()
     while ended is None:
         time.sleep(1.0)
@@ -222,10 +221,6 @@ def watch(controller: int, state: Path) -> tuple[Seen, float, int]:
         last = now
         seen.most_alive = max(seen.most_alive, alive)
         seen.most_measuring = max(seen.most_measuring, stages["collecting"])
-        if stages and stages["collecting"] == sum(stages.values()):
-            so_far = sum(one.cpu for one in mine)
-            window = window or (now, so_far)
-            seen.steady = (now - window[0], so_far - window[1])
         for pid, status, usage in reaped():
             if pid == controller:
                 ended = (usage, os.waitstatus_to_exitcode(status))
@@ -344,12 +339,11 @@ def wrong(folder: Path, count: int, code: int, left: list[str]) -> list[str]:
 
 def tell(count: int, at_once: str, seen: Seen, cpu: float, podman: float, wall: float) -> None:
     """One line of the table, and on stderr what it is made of."""
-    seconds, steady = seen.steady
-    hourly = steady / seconds / count * 3600 if seconds > 30 else None
-    jobs = (cpu - (hourly or 0.0) * seen.alive_seconds / 3600) / count
+    looking = sum(seen.look_cpu.values())
+    hours = seen.measuring_seconds / 3600
     print(
-        f"| {count} | {at_once} | {seen.peak_mb:.0f} MB | {cpu:.0f} | {jobs:.2f} | "
-        f"{'-' if hourly is None else f'{hourly:.0f}'} | {podman:.0f} | {wall:.0f} s |",
+        f"| {count} | {at_once} | {seen.peak_mb:.0f} MB | {cpu:.0f} | {(cpu - looking) / count:.2f} | "
+        f"{looking / hours if hours else 0.0:.0f} | {len(seen.look_cpu)} | {podman:.0f} | {wall:.0f} s |",
         flush=True,
     )
     parts = ", ".join(f"{number} {kind} {total:.0f} MB" for kind, (number, total) in sorted(seen.parts.items()))
@@ -361,9 +355,7 @@ def tell(count: int, at_once: str, seen: Seen, cpu: float, podman: float, wall: 
     )
     print(
         f"{count} servers: peak of {parts}; at most {seen.most_alive} alive, {seen.most_measuring} measuring at once; "
-        f"{seen.alive_seconds / 3600:.2f} live hours, {seen.measuring_seconds / 3600:.2f} of them measuring, looked at "
-        f"{len(seen.look_cpu)} times for {sum(seen.look_cpu.values()):.1f} CPU-s; "
-        f"{steady:.1f} CPU-s in {seconds:.0f} s when all measured",
+        f"{seen.alive_seconds / 3600:.2f} live hours, {hours:.2f} of them measuring; {looking:.1f} CPU-s of looks",
         file=sys.stderr,
         flush=True,
     )

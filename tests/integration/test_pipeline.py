@@ -6,7 +6,9 @@ import io
 import os
 import signal
 import threading
+import time
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +17,19 @@ from benchctl import pipeline
 from benchctl.cli.sweep import plan as plan_command
 from benchctl.cli.sweep import plan_of, request_from
 from benchctl.db.engine import open_database
-from benchctl.ledger import JobState, Ledger
-from benchctl.playbook import AnsiblePlaybook
+from benchctl.fleet import OwnServers
+from benchctl.ledger import COLLECTING, JobState, Ledger
+from benchctl.models import load_models
+from benchctl.playbook import AnsiblePlaybook, PlaybookResult, TaskResult
+from benchctl.request import SweepRequest
+from benchctl.suites import load_suite
 from benchctl.view import PlainView
+from llama_bench_core.state import Increment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from benchctl.home import Home
-    from benchctl.playbook import PlaybookResult
     from sqlalchemy import Engine
 
 SUITE = """\
@@ -107,3 +113,70 @@ def test_ansible_that_is_killed_between_two_tasks_fails_the_job_and_resume_goes_
     whole = run(playbook)
     assert whole.status == "finished"
     assert whole.outcomes == {"ok": 1}
+
+
+class Counting(OwnServers):
+    """A fleet that counts how often it may let servers come and go."""
+
+    advanced = 0
+
+    def advance(self) -> None:
+        self.advanced += 1
+
+
+class LongLooks:
+    """Ansible whose looks take until the fleet has advanced in the middle of one; then the user asks for the end."""
+
+    def __init__(self, fleet: Counting, cancelled: threading.Event) -> None:
+        self.fleet, self.cancelled = fleet, cancelled
+        self.seen = 0
+
+    def run(self, name: str, **options: Any) -> PlaybookResult:
+        if name == "collect":
+            before, deadline = self.fleet.advanced, time.monotonic() + 10
+            while not options["cancelled"]() and self.fleet.advanced == before and time.monotonic() < deadline:
+                time.sleep(0.01)
+            self.seen += self.fleet.advanced - before
+            if self.seen > 1 or time.monotonic() >= deadline:
+                self.cancelled.set()
+        increment = Increment(name != "stop", "stopped" if name == "stop" else "running", "", {}, "", 0, "", 0)
+        hosts = {host: (TaskResult(name, "llama_bench_info", "ok", asdict(increment)),) for host in options["limit"]}
+        return PlaybookResult(0, hosts=hosts)
+
+
+def test_servers_come_and_go_while_a_look_at_the_others_goes_on(
+    home: Home, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look over a large fleet takes long; renting and giving back do not wait for its end."""
+    suite = load_suite("quick")
+    request = SweepRequest(("ssh",), suite, tuple(load_models()[name] for name in suite.model_names), poll_seconds=0.1)
+    job = JobState("h", "ssh", "h", "h", stage=COLLECTING, status="running")
+    cancelled = threading.Event()
+    fleet = Counting(cancelled.wait)
+    monkeypatch.setattr(pipeline.Sweep, "_make_fleet", lambda _: fleet)
+    playbook = LongLooks(fleet, cancelled)
+    book = Ledger.create(home, engine, request, [job])
+    sweep = pipeline.Sweep(
+        book, engine, Path("llama-bench"), playbook=playbook, view=PlainView(io.StringIO()), cancelled=cancelled
+    )
+    assert sweep.run().status == "stopped"
+    assert playbook.seen > 1
+
+
+def test_many_servers_are_begun_some_at_a_time(home: Home, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first that came up measure while others are prepared still; all of them get their turn, in order."""
+    suite = load_suite("quick")
+    request = SweepRequest(("ssh",), suite, tuple(load_models()[name] for name in suite.model_names))
+    jobs = [JobState(f"h{number}", "ssh", "h", f"h{number}") for number in range(2 * pipeline.FORKS + 1)]
+    cancelled = threading.Event()
+    playbook = LongLooks(Counting(cancelled.wait), cancelled)
+    sweep = pipeline.Sweep(
+        Ledger.create(home, engine, request, jobs), engine, Path("llama-bench"),
+        playbook=playbook, view=PlainView(io.StringIO()), cancelled=cancelled,
+    )  # fmt: skip
+    together: list[int] = []
+    monkeypatch.setattr(sweep, "_prepare_and_bench", lambda some: together.append(len(some)) or some)
+    sweep._came_up += jobs
+    sweep._begin_in_turn()
+    assert together == [pipeline.FORKS, pipeline.FORKS, 1]
+    assert list(sweep._begun) == jobs

@@ -61,6 +61,9 @@ SSH_SECONDS = 420.0
 PROOF_SECONDS = 300.0
 """How long the vendor's API may go on listing what was destroyed before it is taken for a leak; lists lag behind."""
 
+EXISTS_SECONDS = 5.0
+"""How old a list may be that says whether a server out of reach exists; who is told that it does asks again."""
+
 LOOK_SECONDS = 3.0
 """How long to wait between two looks at a vendor's list."""
 
@@ -115,13 +118,13 @@ class Listing:
         self._began = float("-inf")
         self._found: list[Resource] = []
 
-    def fresh(self) -> list[Resource]:
-        """A list that was asked for after this call began.
+    def fresh(self, older_by_seconds: float = 0.0) -> list[Resource]:
+        """A list that was asked for after this call began, or at most so long before.
 
         Raises:
             CloudError: the API refuses, or can't be reached.
         """
-        asked = self._clock()
+        asked = self._clock() - older_by_seconds
         with self._lock:
             if self._began < asked:
                 began = self._clock()
@@ -565,7 +568,8 @@ class Rental:
         Raises:
             CloudError: the API refuses, or can't be reached.
         """
-        listed = self.listing(cloud_of(job.vendor)).fresh()
+        # where a network is cut, a whole fleet is asked for one by one
+        listed = self.listing(cloud_of(job.vendor)).fresh(EXISTS_SECONDS)
         return any(one.kind == "server" and one.name == job.host for one in listed)
 
     # ── what is where ───────────────────────────────────────────────────────────────────────────────────────────────
