@@ -56,6 +56,7 @@ def test_several_servers_at_once_bring_home_what_was_recorded_of_each_and_nothin
     done = benchctl(
         *("sweep", "--vendors", "lab", "--recorded", tmp_path / "runs", "--time-scale", "40", "--servers", "lab-n*"),
         *("--suite", tmp_path / "suite.yml", "--concurrency", "4", "--per-vendor", "4", "--poll-seconds", "1", "--yes"),
+        timeout=540,
         env=environment,
     )
     assert done.returncode == 0, done.stdout + done.stderr
