@@ -47,7 +47,7 @@ class Running:
         """All that it has said."""
         return self.log.read_text()
 
-    def until(self, words: str, seconds: float = 180) -> None:
+    def until(self, words: str, seconds: float = 400) -> None:
         """Wait until it has said that."""
         deadline = time.monotonic() + seconds
         while words not in self.said():
@@ -55,7 +55,7 @@ class Running:
             assert time.monotonic() < deadline, f"it never said '{words}':\n{self.said()}"
             time.sleep(0.05)
 
-    def wait(self, seconds: float = 400) -> int:
+    def wait(self, seconds: float = 900) -> int:
         """Wait for its end; returns the exit status."""
         return self.process.wait(seconds)
 

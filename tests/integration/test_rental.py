@@ -171,7 +171,7 @@ def kill_the_engine(bench: Bench, kind: str) -> threading.Thread:
 @pytest.mark.parametrize("kind", ["server", "key"])
 def test_a_killed_engine_says_nothing_of_the_place_and_is_started_again(bench: Bench, kind: str) -> None:
     """The vendor goes on and makes what nobody writes down; that is found, and the same place is asked again."""
-    bench.world.lag("hetzner", appears_after_lists=1)
+    bench.world.lag("hetzner", appears_after_seconds=8.0 if kind == "server" else 2.0)
     killer = kill_the_engine(bench, kind)
     job = bench.rental.rent("cx22")
     killer.join()

@@ -199,7 +199,7 @@ def _begin_and_kill(case: Case, command: Command, world: Emulated, result: Resul
         if case.in_the_middle:
             result.hit &= any(one["ended"] is None for one in _calls(case, world))
         result.found["stage"] = _stage(command.home)
-        if case.victim == ENGINE:
+        if case.victim == ENGINE and result.hit:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 result.found["sweep"] = process.wait(LONGEST_SECONDS)
     finally:

@@ -67,6 +67,10 @@ EXISTS_SECONDS = 5.0
 LOOK_SECONDS = 3.0
 """How long to wait between two looks at a vendor's list."""
 
+CUT_SECONDS = 20.0
+"""How long an empty list is not believed after an engine was killed while it asked for a server: a request that is on
+its way is carried out, and lists lag."""
+
 DESTROY_TRIES = 4
 """How often the engine is asked to destroy before the vendor's own client does it."""
 
@@ -466,9 +470,11 @@ class Rental:
         job = self._ledger.update(name, stage=stage)
         cloud = cloud_of(job.vendor)
         self._doing(name, "being destroyed")
-        trouble = self._destroy_stack(self.stack(name), cloud, self._log(name), lambda text: self._doing(name, text))
+        trouble, cut = self._destroy_stack(
+            self.stack(name), cloud, self._log(name), lambda text: self._doing(name, text)
+        )
         left = self._prove_gone(
-            cloud, lambda one: one.job == name and one.sweep == label_value(self._ledger.sweep), job
+            cloud, lambda one: one.job == name and one.sweep == label_value(self._ledger.sweep), job, cut=cut
         )
         if left or trouble:
             self._refuse_to_believe(cloud, left, trouble, job.host)
@@ -490,15 +496,20 @@ class Rental:
             self._say(f"{name}: {error}")
             return self._ledger.job(name)
 
-    def _destroy_stack(self, stack: str, cloud: Cloud, log: Any, on_event: Callable[[str], None]) -> str:
-        """Let the engine destroy what it knows of; returns what stood in the way at last, empty for nothing."""
+    def _destroy_stack(self, stack: str, cloud: Cloud, log: Any, on_event: Callable[[str], None]) -> tuple[str, bool]:
+        """Let the engine destroy what it knows of.
+
+        Returns:
+            What stood in the way at last, empty for nothing; and whether an engine was killed while it was making what
+            may be there since, and is in no state.
+        """
         trouble = ""
         for number in range(DESTROY_TRIES):
             if number:
                 # full jitter: whoever fails together does not come back together
                 time.sleep(self._draw.uniform(0.5, 2.0**number * 2))
             try:
-                self._stacks.destroy(
+                unknown = self._stacks.destroy(
                     stack,
                     environment=cloud.engine_environment(self._environment),
                     log=log,
@@ -510,16 +521,20 @@ class Rental:
                 if classify(trouble) is Refusal.ACCOUNT:
                     break  # it will say the same again
             else:
-                return ""
-        return trouble
+                # a try before may have put the state right, and not have come to say what was missing
+                return "", bool(unknown or number)
+        return trouble, True
 
-    def _prove_gone(self, cloud: Cloud, ours: Callable[[Resource], bool], job: JobState | None) -> list[Resource]:
+    def _prove_gone(
+        self, cloud: Cloud, ours: Callable[[Resource], bool], job: JobState | None, *, cut: bool = False
+    ) -> list[Resource]:
         """Delete what the API lists still, and look again until it lists nothing; returns what is left at last.
 
-        A server whose creation failed may appear in the list only after a while: where a try was cut or failed, an
-        empty list is believed the second time.
+        A server whose creation failed may appear in the list only after a while: where a try failed, an empty list is
+        believed the second time, and where an engine was killed (``cut``) once nothing has shown for a while.
         """
-        deadline = time.monotonic() + PROOF_SECONDS
+        believed_after = time.monotonic() + (CUT_SECONDS if cut else 0.0)
+        deadline = believed_after + PROOF_SECONDS
         unsure = job is not None and not job.address
         asked_to_go: set[str] = set()
         empty = 0
@@ -538,7 +553,8 @@ class Rental:
                 continue
             if not left:
                 empty += 1
-                if not unsure or empty > 1:
+                # what was listed once, and was deleted, is not waited for any longer
+                if not unsure or (empty > 1 and (asked_to_go or time.monotonic() >= believed_after)):
                     return []
             elif time.monotonic() > deadline:
                 return left
