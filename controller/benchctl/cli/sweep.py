@@ -243,7 +243,7 @@ def request_from(asked: Mapping[str, Any]) -> SweepRequest:
     """
     from benchctl.models import resolve_model
     from benchctl.plan import parse_budget, parse_price
-    from benchctl.request import SSH, SweepRequest
+    from benchctl.request import LOCAL, SSH, SweepRequest
     from benchctl.suites import load_suite
 
     vendors = _vendors(asked["vendors"])
@@ -258,7 +258,7 @@ def request_from(asked: Mapping[str, Any]) -> SweepRequest:
     named = asked["models"] or suite.model_names
     models = tuple({model.name: model for model in map(resolve_model, named)}.values())
     on_disk = [model.name for model in models if model.path]
-    if on_disk and SSH in vendors:
+    if on_disk and vendors != (LOCAL,):
         raise UsageError(
             f"{on_disk[0]} is a file on this machine, and the servers don't have it.",
             "Name a known model, or give hf:owner/repo/file.gguf.",

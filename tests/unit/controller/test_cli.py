@@ -60,7 +60,7 @@ def test_help_imports_nothing_heavy(checkout: Path, arguments: list[str]) -> Non
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--vendors", "aws,hcloud"], ["lists no server of aws, hetzner", "benchctl catalog pull"]),
+        (["--vendors", "aws,hcloud", "--budget", "0"], ["lists no server of aws, hetzner", "benchctl catalog pull"]),
         (["--vendors", "hetzner,local"], ["two sweeps"]),
         (["--vendors", "hetzer"], ["Did you mean 'hetzner'?"]),
         (["--missing"], ["--missing belongs to vendors whose servers are rented"]),
@@ -92,6 +92,14 @@ def test_wrong_usage_is_one_sentence_and_status_2(
         assert word in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(home.sweeps.iterdir())
+
+
+@pytest.mark.parametrize("vendors", [["hetzner"], ["ssh", "--inventory", "hosts.yml"], ["lab"]])
+def test_a_model_on_this_machine_is_refused_for_servers(benchctl: Run, smollm: Path, vendors: list[str]) -> None:
+    """The servers don't have the file: said before anything is rented."""
+    done = benchctl("plan", "--vendors", *vendors, "--model", smollm)
+    assert done.returncode == 2
+    assert "is a file on this machine, and the servers don't have it" in done.stderr
 
 
 def test_resume_takes_no_other_option(benchctl: Run) -> None:
