@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from dataclasses import dataclass, field
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 PAGE = 2
 """Things in a page of a list, however many were asked for: whoever reads one page only is found out."""
+
+
+_NUMBERS = itertools.count(1001)
 
 
 @dataclass
@@ -61,13 +65,11 @@ class Store:
         self.lock = threading.RLock()
         self.lag = Lag()
         self._things: list[Thing] = []
-        self._numbers = 1000
 
-    def number(self) -> int:
-        """A number that nothing else has."""
-        with self.lock:
-            self._numbers += 1
-            return self._numbers
+    @staticmethod
+    def number() -> int:
+        """A number that nothing else has, at any vendor: what is behind a server is found by it."""
+        return next(_NUMBERS)
 
     def add(self, kind: str, identifier: str, name: str, **data: Any) -> Thing:
         """Something new."""
