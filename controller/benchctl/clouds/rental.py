@@ -355,11 +355,26 @@ class Rental:
             asked = cloud.shared_resources(shared)
             self._ledger.asked(job.job, asked)
             self._doing(job.job, "asking for the sweep's key and firewall")
-            outputs = self._make_shared(cloud, shared, asked, job)
+            outputs = self._standing(cloud, shared, asked) or self._make_shared(cloud, shared, asked, job)
             for one in asked:
                 self._ledger.resource(one.name, "alive")
             self._shared[key] = {name: str(value) for name, value in outputs.items()}
             return self._shared[key]
+
+    def _standing(self, cloud: Cloud, shared: SharedSpec, asked: Sequence[Asked]) -> dict[str, Any]:
+        """What an earlier start of this sweep made, where the cloud lists all of it still: it is used as it is.
+
+        Made again it would be changed, because its expiry is another now, and not every resource can be.
+        """
+        stack = self.shared_stack(cloud.name, shared.scope)
+        try:
+            held = self._stacks.resources(stack)
+            if not held or any(one.pending for one in held):
+                return {}
+            listed = {one.name for one in self.listing(cloud).fresh()}
+            return self._stacks.outputs(stack) if all(one.name in listed for one in asked) else {}
+        except BenchctlError:
+            return {}  # making it says what is wrong
 
     def _make_shared(self, cloud: Cloud, shared: SharedSpec, asked: Sequence[Asked], job: JobState) -> dict[str, Any]:
         """Make what jobs share. What an engine left that was killed in the middle of it is put right first."""
