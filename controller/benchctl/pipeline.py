@@ -309,6 +309,9 @@ class Sweep:
         """Find out what the servers are, and put llama-bench on them."""
         if not jobs or self._cancelled.is_set():
             return []
+        for job in jobs:
+            if job.stage == READY:  # a new server, which goes on with what an earlier one measured
+                lake.go_on_elsewhere(self._folder(job))
         jobs = [self.ledger.update(job.job, stage=PREPARING, status="running", error=None, restarts=0) for job in jobs]
         self._view.say(f"Preparing {_named(jobs)}.")
         done = self._play("prepare", jobs)

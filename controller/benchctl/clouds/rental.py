@@ -482,15 +482,18 @@ class Rental:
         Raises:
             LeakError: something is listed still, or nobody could be asked.
         """
-        job = self._ledger.update(name, stage=stage)
+        job = self._note(name, stage=stage)
         cloud = cloud_of(job.vendor)
         self._doing(name, "being destroyed")
         trouble, cut = self._destroy_stack(
             self.stack(name), cloud, self._log(name), lambda text: self._doing(name, text)
         )
-        left = self._prove_gone(
-            cloud, lambda one: one.job == name and one.sweep == label_value(self._ledger.sweep), job, cut=cut
-        )
+        sweep, label = label_value(self._ledger.sweep), label_value(name)
+
+        def ours(one: Resource) -> bool:
+            return (one.sweep, one.job) == (sweep, label) or one.name.startswith(job.host)
+
+        left = self._prove_gone(cloud, ours, job, cut=cut)
         if left or trouble:
             self._refuse_to_believe(cloud, left, trouble, job.host)
         with contextlib.suppress(BenchctlError):

@@ -162,3 +162,20 @@ def test_all_runs_below_a_folder(tmp_path: Path) -> None:
     ours, theirs = RawRun().write(tmp_path), write_theirs(tmp_path / "inspector", "hcloud", "cpx11")
     assert [one.folder for one in runs_in(tmp_path)] == sorted([ours, theirs])
     assert [one.folder for one in runs_in(ours)] == [ours]
+
+
+def test_a_run_goes_on_on_another_machine(tmp_path: Path) -> None:
+    """A line that was cut is dropped, as the new machine drops it; its stderr begins anew, and follows the old one."""
+    lake.append_journal(tmp_path, 0, '{"kind": "session"}\n{"kind": "sam')
+    lake.append_stderr(tmp_path, 0, "old\n", 4)
+    lake.go_on_elsewhere(tmp_path)
+    assert (tmp_path / lake.JOURNAL).read_text() == '{"kind": "session"}\n'
+    assert lake.append_journal(tmp_path, lake.journal_offset(tmp_path), "new\n") == 24
+    assert lake.append_stderr(tmp_path, 0, "new\n", 4) == 4
+    assert (tmp_path / lake.STDERR).read_text() == "old\nnew\n"
+
+
+def test_a_run_that_has_not_begun_goes_on_with_nothing(tmp_path: Path) -> None:
+    """There is no journal to hand to the first machine, nor an error."""
+    lake.go_on_elsewhere(tmp_path)
+    assert lake.journal_to_go_on_from(tmp_path) is None
