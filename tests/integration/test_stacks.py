@@ -15,10 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 from benchctl.clouds import engine_process, stacks
 from benchctl.clouds.stacks import StackBusyError, StackCancelledError, StackError, Stacks, StackTimeoutError
 from benchctl.errors import BenchctlError
+from pulumi.runtime.proto import engine_pb2
+from pulumi.runtime.settings import Settings
 from toy.cloud import ROOT, thing, wait_until
 
 if TYPE_CHECKING:
@@ -131,6 +134,26 @@ def test_an_error_of_our_own_in_the_program_comes_back_as_it_is(toy_cloud: ToyCl
         toy_cloud.up(ours, STACK, program)
     toy_cloud.destroy(ours, STACK)
     assert ours.names() == []
+
+
+def test_an_engine_on_a_port_that_was_dead_a_moment_ago_is_reached(toy_cloud: ToyCloud) -> None:
+    """What a program was told by the port of an engine that had ended is not held against the next one there."""
+    toy_cloud.up(toy_cloud.stacks(), STACK, dict)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    dead = Settings("benchctl", STACK, engine=address).engine
+    with pytest.raises(grpc.RpcError, match="Connection refused"):
+        dead.Log(engine_pb2.LogRequest())
+    alive = grpc.server(ThreadPoolExecutor(1))
+    assert alive.add_insecure_port(address)
+    alive.start()
+    try:
+        with pytest.raises(grpc.RpcError, match="Method not found"):
+            Settings("benchctl", STACK, engine=address).engine.Log(engine_pb2.LogRequest())
+    finally:
+        alive.stop(0).wait()
+    toy_cloud.destroy(toy_cloud.stacks(), STACK)
 
 
 def test_an_engine_killed_while_it_creates(toy_cloud: ToyCloud, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pulumi import automation
+from pulumi.runtime._grpc_settings import _GRPC_CHANNEL_OPTIONS
 from semver import VersionInfo
 
 from benchctl.clouds import engine_process
@@ -43,6 +44,11 @@ def fitting(engine: PulumiEngine) -> str:
         return f"Pulumi's Python SDK wants an engine of version {_MINIMUM_VERSION} or newer, but {engine.describe()}."
     return ""
 
+
+# gRPC keeps one pool of connections for the whole process, by address: where an engine listens on a port at which an
+# earlier one was gone a moment ago, the program would be told "Connection refused" without a try (it fails so in
+# tests/integration/test_stacks.py without this). With a pool of its own each program asks its own engine.
+_GRPC_CHANNEL_OPTIONS.append(("grpc.use_local_subchannel_pool", 1))
 
 # A program whose engine was killed ends in errors of gRPC, which without a handler are printed over the live view; what
 # went wrong is in our own error and in the job's log.
