@@ -15,8 +15,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol, Self
 
 from benchctl.budget import WARN_AT, may_start, used_fraction
+from benchctl.clouds.cloud import cloud_of
 from benchctl.clouds.rental import GaveUpError, LeakError
 from benchctl.errors import BenchctlError
+from benchctl.hooks import BUDGET, LEAK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -162,6 +164,7 @@ class RentedServers:
         self._waiting: list[str] = []
         self._renting: dict[str, Future[JobState]] = {}
         self._using: set[str] = set()
+        self._leaked: set[str] = set()
         self._returning: dict[str, Future[JobState]] = {}
         self._ready: list[JobState] = []
         self._failed: list[tuple[JobState, str]] = []
@@ -267,7 +270,7 @@ class RentedServers:
             if used >= WARN_AT:
                 self._warned = True
                 self._say(f"{used:.0%} of the budget is spent or committed.")
-                self._warn("budget-80-percent", {"sweep": self._ledger.sweep, "used_fraction": round(used, 4)})
+                self._warn(BUDGET, {"sweep": self._ledger.sweep, "used_fraction": round(used, 4)})
 
     def ready(self) -> list[JobState]:
         """See :class:`Fleet`."""
@@ -360,8 +363,18 @@ class RentedServers:
             self._say(f"{name}: {error}")
 
     def _leak(self, name: str, error: LeakError) -> None:
+        if name in self._leaked:
+            return  # giving back is tried again and again; once is enough to call somebody
+        self._leaked.add(name)
         self._say(f"LEAK? {name}: {error}")
-        self._warn("leak", {"sweep": self._ledger.sweep, "job": name, "problem": str(error)})
+        facts: dict[str, object] = {
+            "sweeps": [self._ledger.sweep],
+            "job": name,
+            "problem": str(error),
+            "leaks": [{"vendor": one.vendor, "kind": one.kind, "name": one.name, "id": one.id} for one in error.left],
+            "not_asked": {} if error.left else {cloud_of(self._ledger.job(name).vendor).name: error.problem},
+        }
+        self._warn(LEAK, facts)
 
 
 def _as_started(job: JobState, now: datetime) -> JobState:

@@ -375,8 +375,10 @@ class Sweep:
             for outcome, count in _counts(folder).items():
                 outcomes[outcome] = outcomes.get(outcome, 0) + count
             noisy += _noisy(folder)
+        from benchctl.hooks import ENDED
+
         self._tell(
-            "ended",
+            ENDED,
             {
                 "sweep": self.ledger.sweep,
                 "status": status,
@@ -595,7 +597,8 @@ class Sweep:
         """Destroy what should not be alive: at the start what has expired, at the end all that is this sweep's."""
         if not self.request.clouds:
             return
-        from benchctl.clouds.reaper import reap
+        from benchctl.clouds.reaper import leak_facts, reap
+        from benchctl.hooks import LEAK
 
         try:
             found = reap(
@@ -611,10 +614,10 @@ class Sweep:
         except BenchctlError as error:
             self._view.say(f"What is alive could not be looked at: {error}")
             return
-        for problem in found.problems.values():
-            self._view.say(problem)
-        if ending and found.left:
-            self._tell("leak", {"sweep": self.ledger.sweep, "left": [one.name for one in found.left]})
+        for told in (*found.problems.values(), *found.notes):
+            self._view.say(told)
+        if ending and not found.clean:
+            self._tell(LEAK, leak_facts(found.leaks, found.problems, [self.ledger.sweep]))
 
     def _variables(self) -> dict[str, Any]:
         """The role's variables that are the same for all hosts."""

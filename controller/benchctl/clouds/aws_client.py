@@ -6,11 +6,11 @@ Sources: EC2's API reference (filters, states, error codes) and boto3.
 from __future__ import annotations
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from benchctl.clouds.cloud import CloudError
+from benchctl.clouds.deletion import until_gone
 from benchctl.clouds.spec import LABEL_EXPIRES, LABEL_JOB, LABEL_SWEEP, PREFIX, Resource, expiry_of
 from benchctl.refusals import Refusal, classify, shortened
 
@@ -106,26 +106,14 @@ class AwsClient:
         }.get(resource.kind)
         if removed is None:
             raise CloudError(f"aws: what is a {resource.kind}? {resource.id} was not deleted.")
-        deadline = time.monotonic() + self._wait
-        pause = min(0.5, self._poll)
-        while True:
-            try:
-                if removed(resource):
-                    return
-                why = CloudError(
-                    f"aws: {resource.kind} {resource.id} in {resource.region} is not gone after {self._wait:.0f} s.",
-                    refusal=Refusal.TIMEOUT,
-                )
-            except CloudError as error:
-                if _code(error).endswith(_GONE):
-                    return
-                if _code(error) not in _BUSY:
-                    raise
-                why = error
-            if time.monotonic() + pause > deadline:
-                raise why
-            time.sleep(pause)
-            pause = min(self._poll, pause * 2)
+        until_gone(
+            lambda: removed(resource),
+            what=f"aws: {resource.kind} {resource.id} in {resource.region}",
+            gone=lambda error: _code(error).endswith(_GONE),
+            busy=lambda error: _code(error) in _BUSY,
+            wait_seconds=self._wait,
+            poll_seconds=self._poll,
+        )
 
     # --- what is listed
 

@@ -9,11 +9,11 @@ Sources: https://docs.hetzner.cloud, pulumi-hcloud and the client ``hcloud``.
 from __future__ import annotations
 
 import contextlib
-import time
 from typing import TYPE_CHECKING, Any
 
 from benchctl.clouds.boot import login_user, user_data
 from benchctl.clouds.cloud import CloudError
+from benchctl.clouds.deletion import until_gone
 from benchctl.clouds.spec import LABEL_EXPIRES, LABEL_JOB, LABEL_SWEEP, Asked, Resource, expiry_of, is_ours
 from benchctl.refusals import Refusal, classify
 
@@ -161,30 +161,22 @@ class HetznerClient:
 
     def delete(self, resource: Resource) -> None:
         """A firewall is waited for: it counts as used for a moment after its server is gone."""
-        deadline = time.monotonic() + IN_USE_SECONDS
-        while True:
-            try:
-                with _said():
-                    self._delete(resource)
-            except CloudError as error:
-                if "(resource_in_use" not in error.said or time.monotonic() > deadline:
-                    raise
-                time.sleep(1.0)
-            else:
-                return
+        until_gone(
+            lambda: self._delete(resource),
+            what=f"hetzner: {resource.kind} {resource.name}",
+            gone=lambda error: "(not_found" in error.said,
+            busy=lambda error: "(resource_in_use" in error.said,
+            wait_seconds=IN_USE_SECONDS,
+            poll_seconds=1.0,
+        )
 
-    def _delete(self, resource: Resource) -> None:
-        import hcloud
-
-        listed = getattr(self._client, KINDS[resource.kind])
-        try:
-            one = listed.get_by_id(int(resource.id))
-            action = listed.delete(one)
+    def _delete(self, resource: Resource) -> bool:
+        with _said():
+            listed = getattr(self._client, KINDS[resource.kind])
+            action = listed.delete(listed.get_by_id(int(resource.id)))
             if resource.kind == "server":
                 action.wait_until_finished()
-        except hcloud.APIException as error:
-            if error.code != "not_found":
-                raise
+        return True
 
 
 def _resource(kind: str, one: Any) -> Resource:

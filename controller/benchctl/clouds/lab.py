@@ -138,40 +138,14 @@ class LabClient:
             networks = containers.networks(**self._ours)
         except LabError as error:
             raise _said(error) from error
-        found = [
-            Resource(
-                vendor=CLOUD.name,
-                kind="server",
-                id=one.name,
-                name=one.name,
-                region=REGION,
-                sweep=one.labels.get(LABEL_SWEEP, ""),
-                job=one.labels.get(LABEL_JOB, ""),
-                expires_at=expiry_of(one.labels.get(LABEL_EXPIRES)),
-                address=one.address,
-                state=one.state,
-                created_at=one.created_at or None,
-            )
-            for one in servers
-        ]
         used = {network for one in servers for network in one.networks}
-        found += [
-            Resource(
-                vendor=CLOUD.name,
-                kind="network",
-                id=one.name,
-                name=one.name,
-                region=REGION,
-                sweep=one.labels.get(LABEL_SWEEP, ""),
-                job=one.labels.get(LABEL_JOB, ""),
-                expires_at=expiry_of(one.labels.get(LABEL_EXPIRES)),
-                state="in use" if one.name in used else "free",
-                created_at=one.created_at,
-                attached=one.name in used,
-            )
-            for one in networks
+        return [
+            *(_listed("server", one, address=one.address, state=one.state) for one in servers),
+            *(
+                _listed("network", one, state="in use" if one.name in used else "free", attached=one.name in used)
+                for one in networks
+            ),
         ]
-        return found
 
     def delete(self, resource: Resource) -> None:
         """Podman answers when it is done."""
@@ -179,6 +153,21 @@ class LabClient:
             (containers.remove_network if resource.kind == "network" else containers.remove)(resource.id)
         except LabError as error:
             raise _said(error) from error
+
+
+def _listed(kind: str, one: containers.Server | containers.Network, **more: Any) -> Resource:
+    return Resource(
+        vendor=CLOUD.name,
+        kind=kind,
+        id=one.name,
+        name=one.name,
+        region=REGION,
+        sweep=one.labels.get(LABEL_SWEEP, ""),
+        job=one.labels.get(LABEL_JOB, ""),
+        expires_at=expiry_of(one.labels.get(LABEL_EXPIRES)),
+        created_at=one.created_at or None,
+        **more,
+    )
 
 
 def _said(error: LabError) -> CloudError:

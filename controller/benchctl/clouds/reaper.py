@@ -77,6 +77,10 @@ STACK_SECONDS = 30 * 60.0
 """How long ending stray engines, and removing stacks, may take in all."""
 
 
+STACK_TRIES = 3
+"""How often the engine is asked to remove a stack of which nothing is left: it may be killed, or the API fail it."""
+
+
 class Outcome(StrEnum):
     """What became of one thing."""
 
@@ -795,17 +799,20 @@ class _States:
         def remove(item: tuple[Stacks, str, str, str]) -> bool:
             states, stack, sweep, vendor = item
             self._asked.report(f"{cloud_of(vendor).name}: removing the state of {stack}, of which nothing is left.")
-            try:
-                states.destroy(
-                    stack,
-                    environment=cloud_of(vendor).engine_environment(self._asked.environment),
-                    log=self._home.sweeps / sweep / "reap.log",
-                )
-                self.removed.append(stack)
-            except BenchctlError as error:
-                self.notes.append(f"The state of {stack} could not be removed: {error}")
-                return False
-            return True
+            for tries_left in reversed(range(STACK_TRIES)):
+                try:
+                    states.destroy(
+                        stack,
+                        environment=cloud_of(vendor).engine_environment(self._asked.environment),
+                        log=self._home.sweeps / sweep / "reap.log",
+                    )
+                except BenchctlError as error:
+                    if not tries_left:
+                        self.notes.append(f"The state of {stack} could not be removed: {error}")
+                else:
+                    self.removed.append(stack)
+                    return True
+            return False
 
         _each(
             [
@@ -846,26 +853,37 @@ def _stacks(home: Home, backend: str, environment: Mapping[str, str]) -> Stacks 
 
 def _tell(result: ReapReport, asked: _Asked, hook: str, report: Callable[[str], None], own: str) -> None:
     """Tell the hooks of the leak: each once, with the leaks of the sweeps that name it."""
-    by_sweep = {book.sweep: book.hook for book in asked.books if book.hook and book.sweep != own}
+    # a sweep tells its own hook itself
+    books = [book for book in asked.books if book.hook and book.sweep != own]
+    by_sweep = {book.sweep: book.hook for book in books}
     named = {one for one in (hook, *by_sweep.values()) if one}
     for one in sorted(named):
         leaks = [leak for leak in result.leaks if one == hook or by_sweep.get(leak.verdict.sweep) == one]
-        if not leaks and not (result.problems and (one == hook or _concerned(result, asked, one))):
+        if not leaks and not (
+            result.problems and (one == hook or any(_concerned(result, book) for book in books if book.hook == one))
+        ):
             continue
-        facts = {
-            "leaks": [plain(leak) for leak in leaks],
-            "not_asked": dict(result.problems),
-            "sweeps": sorted({leak.verdict.sweep for leak in leaks if leak.verdict.sweep}),
-        }
-        problem = hooks.tell(one, hooks.LEAK, facts)
+        sweeps = sorted({leak.verdict.sweep for leak in leaks if leak.verdict.sweep})
+        problem = hooks.tell(one, hooks.LEAK, leak_facts(leaks, result.problems, sweeps))
         if problem:
             report(problem)
 
 
-def _concerned(result: ReapReport, asked: _Asked, hook: str) -> bool:
-    """Whether a vendor that could not be asked may hold something of a sweep with this hook."""
+def _concerned(result: ReapReport, book: Book) -> bool:
+    """Whether a vendor that could not be asked may hold something of this sweep."""
     vendors = {vendor_id(name) for name in result.problems}
-    return any(book.hook == hook and any(j.alive and j.vendor in vendors for j in book.jobs) for book in asked.books)
+    return any(job.alive and job.vendor in vendors for job in book.jobs)
+
+
+def leak_facts(leaks: Sequence[Finding], not_asked: Mapping[str, str], sweeps: Sequence[str]) -> dict[str, Any]:
+    """What a hook is told of leaks.
+
+    Args:
+        leaks: what is there still.
+        not_asked: vendors that may hold something and could not be asked: why.
+        sweeps: whose leaks they are, as far as that is known.
+    """
+    return {"sweeps": list(sweeps), "leaks": [plain(one) for one in leaks], "not_asked": dict(not_asked)}
 
 
 def plain(finding: Finding) -> dict[str, Any]:

@@ -494,8 +494,9 @@ class Rental:
             return (one.sweep, one.job) == (sweep, label) or one.name.startswith(job.host)
 
         left = self._prove_gone(cloud, ours, job, cut=cut)
-        if left or trouble:
-            self._refuse_to_believe(cloud, left, trouble, job.host)
+        if left:
+            # the API has the last word: what the engine could not do, the vendor's client may have done
+            raise _leak(cloud, left, trouble, job.host)
         with contextlib.suppress(BenchctlError):
             for one in cloud.resources(self.spec(job)):
                 self._ledger.resource(one.name, "gone")
@@ -584,18 +585,6 @@ class Rental:
                 asked_to_go.add(one.id)
             time.sleep(min(LOOK_SECONDS, 0.3 * 2 ** min(4, len(asked_to_go) + empty)))
 
-    def _refuse_to_believe(self, cloud: Cloud, left: Sequence[Resource], trouble: str, name: str) -> None:
-        """Say what is, or may be, alive still; nothing where the list is empty and only the engine's state is not."""
-        if not left:
-            # the API has the last word: what the engine could not do, the vendor's client did
-            return
-        told = ", ".join(f"{one.kind} {one.name} ({one.id})" for one in left)
-        raise LeakError(
-            f"{cloud.name} still lists {told} of {name}, and may bill it. {shortened(trouble)}".strip(),
-            "Run 'benchctl reap', and look at the vendor's console.",
-            left,
-        )
-
     def exists(self, job: JobState) -> bool:
         """Whether the vendor's API lists the job's server.
 
@@ -637,6 +626,16 @@ class Rental:
 
 class _NotReadyError(BenchctlError):
     """A server was made, and can't be used."""
+
+
+def _leak(cloud: Cloud, left: Sequence[Resource], trouble: str, name: str) -> LeakError:
+    """What is said of what is, or may be, alive still."""
+    told = ", ".join(f"{one.kind} {one.name} ({one.id})" for one in left)
+    return LeakError(
+        f"{cloud.name} still lists {told} of {name}, and may bill it. {shortened(trouble)}".strip(),
+        "Run 'benchctl reap', and look at the vendor's console.",
+        left,
+    )
 
 
 def _is_of(job: JobState, cloud: Cloud) -> bool:

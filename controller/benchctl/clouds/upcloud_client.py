@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from benchctl.clouds.cloud import CloudError
+from benchctl.clouds.deletion import until_gone
 from benchctl.clouds.spec import LABEL_EXPIRES, LABEL_JOB, LABEL_SWEEP, Resource, expiry_of, is_ours
 from benchctl.clouds.upcloud import read_title
 from benchctl.refusals import Refusal, classify
@@ -86,26 +87,14 @@ class UpCloudClient:
         }.get(resource.kind)
         if removed is None:
             raise CloudError(f"upcloud: what is a {resource.kind}? {resource.id} was not deleted.")
-        deadline = time.monotonic() + self._wait
-        pause = min(0.5, self._poll)
-        while True:
-            try:
-                if removed(resource.id):
-                    return
-                why = CloudError(
-                    f"upcloud: {resource.kind} {resource.id} is not gone after {self._wait:.0f} s.",
-                    refusal=Refusal.TIMEOUT,
-                )
-            except UpCloudError as error:
-                if error.code in _GONE:
-                    return
-                if error.code not in _BUSY:
-                    raise
-                why = error
-            if time.monotonic() + pause > deadline:
-                raise why
-            time.sleep(pause)
-            pause = min(self._poll, pause * 2)
+        until_gone(
+            lambda: removed(resource.id),
+            what=f"upcloud: {resource.kind} {resource.id}",
+            gone=lambda error: _code(error) in _GONE,
+            busy=lambda error: _code(error) in _BUSY,
+            wait_seconds=self._wait,
+            poll_seconds=self._poll,
+        )
 
     # --- how it is deleted: each says whether it is gone
 
@@ -226,6 +215,10 @@ class UpCloudError(CloudError):
         said = f"{message} (type={code})"
         super().__init__(f"upcloud: {method} {path}: {said}", refusal=classify(said), said=said)
         self.code = code
+
+
+def _code(error: CloudError) -> str:
+    return error.code if isinstance(error, UpCloudError) else ""
 
 
 def _labels(row: Mapping[str, Any]) -> dict[str, str]:
