@@ -98,12 +98,20 @@ class Engine:
 
 def in_the_clear(folder: Path, secret: str) -> list[str]:
     """The files below ``folder`` that hold a secret, or one of its longer lines, as it is."""
-    lines = [line for line in secret.splitlines() if len(line) > 20 and "PRIVATE KEY" not in line]
+    whole = secret.splitlines()
+    lines = [line for line in whole if len(whole) == 1 or (len(line) > 20 and "PRIVATE KEY" not in line)]
+    assert lines, "there is no secret to be looked for"
     return [
         str(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and any(line.encode() in path.read_bytes() for line in lines)
     ]
+
+
+def nothing_written_holds(folder: Path, spec: InstanceSpec, token: str) -> None:
+    """Neither the state nor a log in a folder has the server's host key, or the login, in the clear."""
+    assert in_the_clear(folder, spec.name), "no state or log was looked at"
+    assert in_the_clear(folder, spec.host_key.private) == in_the_clear(folder, token) == []
 
 
 def said_about(output: str, name: str) -> str:

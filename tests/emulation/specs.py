@@ -92,3 +92,9 @@ def ssh(folder: Path, address: str, user: str, host_key: str, *command: str) -> 
         check=False,
         stdin=subprocess.DEVNULL,
     )
+
+
+def refuses_another_host_key(folder: Path, address: str, user: str) -> bool:
+    """Whether nobody is logged in who expects another host key than the server's."""
+    refused = ssh(folder, address, user, key_pair("another")[0], "id -un")
+    return refused.returncode == 255 and "Host key verification failed" in refused.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,9 +10,9 @@ from benchctl.clouds.aws_client import AwsClient
 from benchctl.clouds.cloud import CloudError
 from benchctl.refusals import Refusal, classify
 from emulation import aws as emulated_aws
-from emulation.engine import Engine, killed_in_create
+from emulation.engine import Engine, killed_in_create, nothing_written_holds, said_about
 from emulation.provider import Forwarding
-from emulation.specs import SWEEP, instance_spec, key_pair, shared_spec, ssh
+from emulation.specs import SWEEP, instance_spec, key_pair, refuses_another_host_key, shared_spec, ssh
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -113,16 +112,6 @@ def test_a_zone_without_a_default_subnet_and_an_image_that_is_not_there_are_sent
     assert "The AWS zone us-east-1x has no default subnet." in said
     assert "Traceback" not in said
     assert classify(said) is Refusal.NOT_OFFERED
-
-
-def nothing_written_holds(folder: Path, spec: InstanceSpec, token: str) -> None:
-    """Neither the state nor a log has the host key or the login in the clear."""
-    written = [one.read_text(errors="replace") for one in folder.rglob("*") if one.is_file()]
-    key = [line for line in spec.host_key.private.splitlines() if not line.startswith("-")]
-    assert key
-    assert [text for text in written if spec.name in text], "the state was looked at"
-    for secret in (*key, token):
-        assert not [text for text in written if secret in text]
 
 
 def _instance(name: str, **others: Any) -> Any:
@@ -227,12 +216,6 @@ def test_the_emulated_provider_refuses_what_the_vendors_provider_refuses(world: 
 )
 def test_what_the_engine_says_is_told_apart(refusals: str, rule: str, refusal: Refusal) -> None:
     assert classify(said_about(refusals, rule)) is refusal
-
-
-def said_about(output: str, name: str) -> str:
-    """The engine's diagnostics of one resource."""
-    blocks = output.partition("Diagnostics:")[2].split("\n\n")
-    return "\n".join(block for block in blocks if f" ({name}):" in block)
 
 
 def test_scripted_refusals_reach_the_engine_and_are_told_apart(world: Emulated, tmp_path: Path) -> None:
@@ -371,8 +354,5 @@ def test_the_host_key_is_known_before_the_first_connection(backed_world: Emulate
     assert said.stdout.startswith("ubuntu\n"), said.stderr
     assert "poweroff" in said.stdout, "it switches itself off, and AWS ends it then"
     assert str(spec.expires_at) in said.stdout
-    another = replace(spec.host_key, public=key_pair("another")[0])
-    refused = ssh(tmp_path, address, CLOUD.user(spec), another.public, "id -un")
-    assert refused.returncode == 255
-    assert "Host key verification failed" in refused.stderr
+    assert refuses_another_host_key(tmp_path, address, CLOUD.user(spec))
     engine.destroy("job")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,8 +13,8 @@ from benchctl.clouds.cloud import CloudError
 from benchctl.clouds.spec import ARM64
 from benchctl.refusals import Refusal, classify
 from emulation import azure_rules
-from emulation.engine import Engine, killed_in_create
-from emulation.specs import SWEEP, instance_spec, key_pair, ssh
+from emulation.engine import Engine, killed_in_create, said_about
+from emulation.specs import SWEEP, instance_spec, key_pair, refuses_another_host_key, ssh
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -297,12 +296,6 @@ def test_what_azure_does_not_offer_so_is_told_apart(refusals: str, rule: str) ->
     assert classify(said_about(refusals, rule)) is Refusal.NOT_OFFERED
 
 
-def said_about(output: str, name: str) -> str:
-    """The engine's diagnostics of one resource."""
-    blocks = output.replace("Diagnostics:", "\n\n").split("\n\n")
-    return "\n".join(block for block in blocks if f" ({name}):" in block)
-
-
 SCRIPTED: Mapping[str, tuple[str, Mapping[str, Any], Refusal, str]] = {
     "quota": ("quota", {}, Refusal.QUOTA, "exceeding approved standardDASv5Family Cores quota"),
     "stock": ("stock", {}, Refusal.STOCK, 'Code="AllocationFailed"'),
@@ -511,9 +504,6 @@ def test_the_host_key_is_known_before_the_first_connection(backed_world: Emulate
     address = engine.up("job", lambda: CLOUD.program(spec, {}))["address"]
     login = ssh(tmp_path, address, CLOUD.user(spec), spec.host_key.public, "sudo id -un")
     assert login.stdout.strip() == "root", login.stderr
-    another = replace(spec.host_key, public=key_pair("another")[0])
-    refused = ssh(tmp_path, address, CLOUD.user(spec), another.public, "id -un")
-    assert refused.returncode == 255
-    assert "Host key verification failed" in refused.stderr
+    assert refuses_another_host_key(tmp_path, address, CLOUD.user(spec))
     engine.destroy("job")
     assert ssh(tmp_path, address, CLOUD.user(spec), spec.host_key.public, "id -un").returncode == 255

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +10,7 @@ from benchctl.clouds.hetzner import CLOUD
 from benchctl.refusals import Refusal, classify
 from emulation import hetzner
 from emulation.engine import Engine, in_the_clear, killed_in_create, said_about
-from emulation.specs import SWEEP, instance_spec, key_pair, shared_spec, ssh
+from emulation.specs import SWEEP, instance_spec, key_pair, refuses_another_host_key, shared_spec, ssh
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -314,9 +313,6 @@ def test_the_host_key_is_known_before_the_first_connection(backed_world: Emulate
     outputs = engine.up("shared", lambda: CLOUD.shared_program(shared))
     address = engine.up("job", lambda: CLOUD.program(spec, outputs))["address"]
     assert ssh(tmp_path, address, CLOUD.user(spec), spec.host_key.public, "id -un").stdout.strip() == "root"
-    another = replace(spec.host_key, public=key_pair("another")[0])
-    refused = ssh(tmp_path, address, CLOUD.user(spec), another.public, "id -un")
-    assert refused.returncode == 255
-    assert "Host key verification failed" in refused.stderr
+    assert refuses_another_host_key(tmp_path, address, CLOUD.user(spec))
     engine.destroy("job")
     assert ssh(tmp_path, address, CLOUD.user(spec), spec.host_key.public, "id -un").returncode == 255

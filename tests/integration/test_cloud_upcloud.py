@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,15 +10,14 @@ from benchctl.clouds.upcloud import CLOUD
 from benchctl.clouds.upcloud_client import UpCloudClient
 from benchctl.refusals import Refusal, classify
 from emulation import upcloud as emulated_upcloud
-from emulation.engine import Engine, killed_in_create
+from emulation.engine import Engine, killed_in_create, nothing_written_holds, said_about
 from emulation.provider import Forwarding
-from emulation.specs import SWEEP, instance_spec, key_pair, ssh
+from emulation.specs import SWEEP, instance_spec, refuses_another_host_key, ssh
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from benchctl.clouds.spec import InstanceSpec
     from emulation.fixtures import Emulated
     from emulation.refusals import Rule
 
@@ -74,16 +72,6 @@ def test_only_the_controller_may_connect_and_names_and_time_still_work(world: Em
     assert (login["destinationPortStart"], login["destinationPortEnd"]) == ("22", "22")
     assert {one["sourcePortStart"] for one in rules if one.get("sourcePortStart")} == {"53", "123"}
     assert rules[-1] == {"action": "drop", "direction": "in"}
-
-
-def nothing_written_holds(folder: Path, spec: InstanceSpec, token: str) -> None:
-    """Neither the state nor a log has the host key or the login in the clear."""
-    written = [one.read_text(errors="replace") for one in folder.rglob("*") if one.is_file()]
-    key = [line for line in spec.host_key.private.splitlines() if not line.startswith("-")]
-    assert key
-    assert [text for text in written if spec.name in text], "the state was looked at"
-    for secret in (*key, token):
-        assert not [text for text in written if secret in text]
 
 
 def _server(name: str, template: dict[str, Any] | None = None, **others: Any) -> Any:
@@ -218,12 +206,6 @@ def test_what_the_provider_refuses_is_told_apart(engine: Engine) -> None:
 )
 def test_what_the_engine_says_is_told_apart(refusals: str, rule: str, refusal: Refusal) -> None:
     assert classify(said_about(refusals, rule)) is refusal
-
-
-def said_about(output: str, name: str) -> str:
-    """The engine's diagnostics of one resource."""
-    blocks = output.partition("Diagnostics:")[2].split("\n\n")
-    return "\n".join(block for block in blocks if f" ({name}):" in block)
 
 
 def test_scripted_refusals_reach_the_engine_and_are_told_apart(world: Emulated, engine: Engine) -> None:
@@ -376,8 +358,5 @@ def test_the_host_key_is_known_before_the_first_connection(backed_world: Emulate
     spec = instance_spec("upcloud", "4xCPU-8GB", "de-fra1")
     address = engine.up("job", lambda: CLOUD.program(spec, {}))["address"]
     assert ssh(tmp_path, address, CLOUD.user(spec), spec.host_key.public, "id -un").stdout.strip() == "root"
-    another = replace(spec.host_key, public=key_pair("another")[0])
-    refused = ssh(tmp_path, address, CLOUD.user(spec), another.public, "id -un")
-    assert refused.returncode == 255
-    assert "Host key verification failed" in refused.stderr
+    assert refuses_another_host_key(tmp_path, address, CLOUD.user(spec))
     engine.destroy("job")
