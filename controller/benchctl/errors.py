@@ -27,6 +27,11 @@ class BenchctlError(Exception):
         self.mend = mend
 
 
+def told(error: Exception) -> str:
+    """What a person is told of an error that ends one job, and not the command."""
+    return str(error) if isinstance(error, BenchctlError) else f"unexpected {type(error).__name__}: {error}"
+
+
 class UsageError(BenchctlError):
     """The command line, or a file named on it, asks for something that is not there or not possible."""
 

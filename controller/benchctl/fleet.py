@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol, Self
@@ -17,11 +18,11 @@ from typing import TYPE_CHECKING, Protocol, Self
 from benchctl.budget import WARN_AT, may_start, used_fraction
 from benchctl.clouds.cloud import cloud_of
 from benchctl.clouds.rental import GaveUpError, LeakError
-from benchctl.errors import BenchctlError
+from benchctl.errors import BenchctlError, told
 from benchctl.hooks import BUDGET, LEAK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
     from benchctl.clouds.rental import Rental
@@ -188,7 +189,8 @@ class RentedServers:
             self._say(f"Waiting for {len(self._renting)} servers that are being made, to destroy them.")
         for name, future in list(self._renting.items()):
             future.cancel()
-            self._settle_rent(name, future)
+            with self._whatever_befalls(name):
+                self._settle_rent(name, future)
         for job in (*self._ready, *(self._ledger.job(name) for name in self._using)):
             self.release(job)
         for job in self._ledger.jobs:
@@ -197,9 +199,18 @@ class RentedServers:
         if self._returning:
             self._say(f"Destroying {len(self._returning)} servers.")
         for name, returning in list(self._returning.items()):
-            self._settle_return(name, returning)
+            with self._whatever_befalls(name):
+                self._settle_return(name, returning)
         self._up.shutdown()
         self._down.shutdown()
+
+    @contextmanager
+    def _whatever_befalls(self, name: str) -> Iterator[None]:
+        """One job's error is said, so that the servers of the others are given back all the same."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - a full disk as well as an error of ours
+            self._say(f"{name}: {told(error)}")
 
     def take(self, jobs: Sequence[JobState], *, standing: bool = False) -> None:
         """See :class:`Fleet`."""
@@ -250,8 +261,14 @@ class RentedServers:
         if self._budget is None:
             return True
         now = datetime.now(UTC)
-        # those that were told to start and have not noted it yet count with their whole lifetime, in its dearest place
-        jobs = [_as_started(one, now) if one.job in self._renting else one for one in self._ledger.jobs]
+        jobs = [
+            # those that were told to start and have not noted it yet count whole, in their dearest place
+            _as_started(one, now) if one.job in self._renting
+            # a server that the job has from before the sweep was resumed goes before there is another
+            else replace(one, gone_at=now.isoformat()) if one.job == job.job and one.alive
+            else one
+            for one in self._ledger.jobs
+        ]  # fmt: skip
         return may_start(job, jobs, self._budget, now)
 
     def _give_up_if_broke(self) -> None:
@@ -343,8 +360,8 @@ class RentedServers:
         except LeakError as error:
             self._leak(name, error)
             self._failed.append((self._ledger.job(name), str(error)))
-        except BenchctlError as error:
-            self._failed.append((self._ledger.job(name), str(error)))
+        except Exception as error:  # noqa: BLE001 - whatever befalls one job, the servers of the others are given back
+            self._failed.append((self._ledger.job(name), told(error)))
             self.release(self._ledger.job(name))
         else:
             self._using.add(name)
@@ -359,8 +376,8 @@ class RentedServers:
             # what was measured is measured, and needs no new server; that the old one may live is told by the error
             measured = self._ledger.job(name).status == "finished"
             self._ledger.update(name, status="finished" if measured else "failed", error=str(error))
-        except BenchctlError as error:
-            self._say(f"{name}: {error}")
+        except Exception as error:  # noqa: BLE001 - as above
+            self._say(f"{name}: {told(error)}")
 
     def _leak(self, name: str, error: LeakError) -> None:
         if name in self._leaked:

@@ -24,6 +24,7 @@ from benchctl.clouds.cloud import VENDOR_IDS
 from benchctl.clouds.spec import ARM64, X86_64
 from benchctl.errors import BenchctlError
 from benchctl.ledger import DESTROYING, GONE, PLANNED, PROVISIONING, jobs_of, read_book, sweep_names
+from benchctl.rented_plan import session_left
 from benchctl.request import VENDORS
 
 if TYPE_CHECKING:
@@ -223,7 +224,7 @@ def variables_of(state: Path, sweep: str, job: JobState) -> dict[str, Any]:
         "llama_bench_state_dir": f"{REMOTE_HOME}/state/{sweep}",
         "llama_bench_sweep": sweep,
         "llama_bench_job": job.job,
-        "llama_bench_session_seconds": job.session_seconds,
+        "llama_bench_session_seconds": session_left(job, datetime.now(UTC)),
         "benchctl_sweep": sweep,
         "benchctl_job": job.job,
         "benchctl_stage": job.stage,

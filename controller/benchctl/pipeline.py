@@ -57,9 +57,10 @@ from benchctl.ledger import (
 from benchctl.plan import parse_budget
 from benchctl.playbook import FORKS
 from benchctl.poller import LocalPoller, PlaybookPoller, Target
+from benchctl.rented_plan import END_SECONDS, session_left
 from benchctl.request import LOCAL
 from benchctl.servers import models_folder
-from benchctl.watch import ENDED, Diagnosis, Ended, Watcher
+from benchctl.watch import ENDED, Diagnosis, Ended, Watcher, fold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -90,6 +91,9 @@ START_SECONDS = 2.0
 
 FIRST_SIGN_SECONDS = 1.5
 """How long to wait for a measurement of this machine to show itself before it is taken for not started."""
+
+DESTROY_SECONDS = END_SECONDS / 2
+"""So long before its expiry a rented server is given back, whatever it is at; fetching results comes before that."""
 
 LEAST_LIFE_SECONDS = 120.0
 """With less than this left before its expiry a rented server is not taken up again, but given back."""
@@ -160,6 +164,7 @@ class Sweep:
             diagnose=self._diagnose,
             keep_progress=self._keep_progress,
             lost=lambda job: self._fleet.lost(job),
+            overdue=self._overdue,
             patience_seconds=self.request.patience_seconds,
         )
         self._fleet: Fleet = self._make_fleet()
@@ -167,6 +172,7 @@ class Sweep:
         self._beginner = ThreadPoolExecutor(1, thread_name_prefix="begin")
         self._came_up: deque[JobState] = deque()
         self._begun: deque[JobState] = deque()
+        self._unneeded: deque[JobState] = deque()
         self._plays: dict[str, threading.Lock] = {}
         self._next_advance = 0.0
 
@@ -277,6 +283,8 @@ class Sweep:
             begun, self._beginning = self._beginning, None
             begun.result()
         self._watch_begun()
+        while self._unneeded:
+            self._fleet.release(self._unneeded.popleft())
         if self._beginning is None and self._came_up:
             self._beginning = self._beginner.submit(self._begin_in_turn)
 
@@ -295,9 +303,8 @@ class Sweep:
 
     def _prepare_and_bench(self, jobs: Sequence[JobState]) -> list[JobState]:
         started = self._bench(self._prepare(jobs))
-        for job in jobs:
-            if self.ledger.job(job.job).ended:
-                self._fleet.release(job)
+        # the fleet is for the thread of the loop alone
+        self._unneeded += [job for job in jobs if self.ledger.job(job.job).ended]
         return started
 
     def _watch(self, job: JobState, *, just_started: bool) -> None:
@@ -314,12 +321,12 @@ class Sweep:
                 lake.go_on_elsewhere(self._folder(job))
         jobs = [self.ledger.update(job.job, stage=PREPARING, status="running", error=None, restarts=0) for job in jobs]
         self._view.say(f"Preparing {_named(jobs)}.")
-        done = self._play("prepare", jobs)
+        done = self._play("prepare", jobs, cancelled=self._unless_overdue(jobs))
         ready = []
         for job in jobs:
             found = done.of(job.host, "llama_bench_host_info")
             facts = found["host"] if found else None
-            problem = self._problem(done, job) or self._misfit(facts)
+            problem = self._overdue(job) or self._problem(done, job) or self._misfit(facts)
             if problem:
                 self._fail(job, self._fleet.lost(job) or problem)
             elif facts is not None:
@@ -403,10 +410,11 @@ class Sweep:
 
     def _start(self, jobs: Sequence[JobState]) -> list[JobState]:
         """Run the playbook that starts the module detached, and note Ansible's numbers of the tasks."""
-        done = self._play("bench", jobs, cancelled=self._patient(), llama_bench_installed=True)
+        patient, overdue = self._patient(), self._unless_overdue(jobs)
+        done = self._play("bench", jobs, cancelled=lambda: patient() or overdue(), llama_bench_installed=True)
         after = []
         for job in jobs:
-            problem = self._problem(done, job)
+            problem = self._overdue(job) or self._problem(done, job)
             if problem:
                 after.append(self._fail(job, problem))
                 continue
@@ -522,6 +530,18 @@ class Sweep:
             return bool(asked) and time.monotonic() - asked[0] > START_SECONDS
 
         return cancelled
+
+    @staticmethod
+    def _overdue(job: JobState) -> str:
+        """Why a rented server has to go now, whatever it is at: what its measurement may take ended before."""
+        if not job.rented or not job.expires_at:
+            return ""
+        left = (datetime.fromisoformat(job.expires_at) - datetime.now(UTC)).total_seconds()
+        return f"not done when its server's time was over ({job.expires_at})" if left < DESTROY_SECONDS else ""
+
+    def _unless_overdue(self, jobs: Sequence[JobState]) -> Callable[[], bool]:
+        """Cancels a playbook when the user asked for it, or when none of its servers may live any longer."""
+        return lambda: self._cancelled.is_set() or all(self._overdue(job) for job in jobs)
 
     @property
     def _local(self) -> bool:
@@ -648,11 +668,14 @@ class Sweep:
 
     def _host_variables(self, job: JobState) -> dict[str, Any]:
         journal = lake.journal_to_go_on_from(self._folder(job)) if job.rented else None
+        session = job.session_seconds
+        if job.rented:
+            session = session_left(job, datetime.now(UTC), spent_seconds=self._spent_seconds(job))
         return {
             "llama_bench_journal": str(journal or ""),
             "llama_bench_state_dir": self._state_dir(job),
             "llama_bench_job": job.job,
-            "llama_bench_session_seconds": job.session_seconds,
+            "llama_bench_session_seconds": session,
             "llama_bench_async_job": job.ansible_job or "",
         }
 
@@ -665,6 +688,13 @@ class Sweep:
         if problem is None and job.host not in done.hosts:
             problem = f"Ansible did nothing on {job.host}."
         return problem or ""
+
+    def _spent_seconds(self, job: JobState) -> float:
+        """How long the job's measurement took so far, in all its starts, as far as it has come home."""
+        history = state.History()
+        with contextlib.suppress(FileNotFoundError):
+            fold(history, (self._folder(job) / lake.JOURNAL).read_text(errors="replace"))
+        return history.spent_seconds
 
     def _misfit(self, facts: Mapping[str, Any] | None) -> str:
         """Why the llama-bench of this machine can't run on the server; empty when it can."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from benchctl import budget as money
@@ -25,6 +26,7 @@ from benchctl import budget as money
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from benchctl.ledger import JobState
     from benchctl.plan import JobPlan, Price
 
 PREPARE_SECONDS = 20 * 60
@@ -85,6 +87,23 @@ def lived(job: JobPlan, max_hours: float, disk_gb: int) -> JobPlan:
         lifetime_seconds=seconds + allowances,
         disk_gb=disk_gb or disk_needed(job.fetch_bytes),
     )
+
+
+def session_left(job: JobState, now: datetime, *, spent_seconds: float = 0.0) -> int:
+    """The most that the measurement of a live server may take, all its starts together, seconds; 0 for no limit.
+
+    Less than was planned where making and preparing the server took longer than was allowed for: its expiry stands.
+
+    Args:
+        job: a job with a server.
+        now: the time.
+        spent_seconds: what earlier starts have taken; the module counts them in.
+    """
+    if not job.expires_at:
+        return job.session_seconds
+    left = (datetime.fromisoformat(job.expires_at) - now).total_seconds() - END_SECONDS
+    most = max(1, int(spent_seconds + left))
+    return min(job.session_seconds, most) if job.session_seconds else most
 
 
 def disk_needed(model_bytes: int) -> int:

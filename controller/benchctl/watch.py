@@ -139,6 +139,7 @@ class Watcher:
         diagnose: Callable[[JobState], Diagnosis],
         keep_progress: Callable[[JobState, Mapping[str, Any]], None],
         lost: Callable[[JobState], str] = lambda _job: "",
+        overdue: Callable[[JobState], str] = lambda _job: "",
         patience_seconds: float = UNREACHABLE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -151,11 +152,12 @@ class Watcher:
             diagnose: asks a host why its measurement died without a word.
             keep_progress: keeps the live progress for whoever asks.
             lost: why a host that does not answer never will again; empty where it may.
+            overdue: why a measurement that goes on has to end now; empty where it may go on.
             patience_seconds: how long a host may be out of reach.
             clock: monotonic seconds.
         """
         self._poller, self._view, self._clock = poller, view, clock
-        self._lost, self._patience_seconds = lost, patience_seconds
+        self._lost, self._overdue, self._patience_seconds = lost, overdue, patience_seconds
         self._restart, self._diagnose, self._keep_progress = restart, diagnose, keep_progress
         self._watched: dict[str, Watched] = {}
 
@@ -163,7 +165,7 @@ class Watcher:
         """Watch a job whose measurement was started just now, or was running already."""
         watched = Watched(job, folder, state_dir)
         with contextlib.suppress(FileNotFoundError):
-            _fold(watched.history, (folder / lake.JOURNAL).read_text(errors="replace"))
+            fold(watched.history, (folder / lake.JOURNAL).read_text(errors="replace"))
         # Without a start of ours there is nothing to wait for: an end that is on record is the end.
         watched.offset_at_start = lake.journal_offset(folder) if just_started else -1
         watched.started = self._clock()
@@ -183,10 +185,14 @@ class Watcher:
 
     def _take(self, watched: Watched, result: PollResult) -> Ended | None:
         increment = result.increment
+        overdue = self._overdue(watched.job)
         if increment is None:
-            return self._out_of_reach(watched, result.problem)
+            end = self._out_of_reach(watched, result.problem)
+            return end or (Ended(watched.job, "failed", overdue, reached=False) if overdue else None)
         watched.out_of_reach_since, watched.problem, watched.status = None, "", increment.status
         self._keep(watched, increment)
+        if increment.alive and overdue:
+            return Ended(watched.job, "failed", overdue)
         if increment.journal or increment.alive:
             return None
         awaited = self._young(watched) and lake.journal_offset(watched.folder) <= watched.offset_at_start
@@ -201,7 +207,7 @@ class Watcher:
             lake.append_journal(
                 watched.folder, increment.journal_offset - len(increment.journal.encode()), increment.journal
             )
-            for record in _fold(watched.history, increment.journal):
+            for record in fold(watched.history, increment.journal):
                 self._report(watched, record)
         if increment.stderr:
             lake.append_stderr(
@@ -265,8 +271,8 @@ class Watcher:
         return list(self._watched.values())
 
 
-def _fold(history: History, text: str) -> list[dict[str, Any]]:
-    """Take in new lines of a journal; a damaged one is left to the reader of the lake, which names it."""
+def fold(history: History, text: str) -> list[dict[str, Any]]:
+    """Take in new lines of a journal; returns their records. A damaged one is left to whoever reads the lake."""
     records = []
     for line in text.splitlines():
         with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):

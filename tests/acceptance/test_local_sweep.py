@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pty
 import random
 import shutil
 import signal
@@ -58,7 +59,7 @@ class Machine:
         self.temporary.mkdir()
         self.started: list[subprocess.Popen[str]] = []
 
-    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+    def start(self, *arguments: str | Path, terminal: int = subprocess.PIPE) -> subprocess.Popen[str]:
         """Run ``benchctl sweep`` in a session of its own, as a terminal would."""
         environment = {
             **os.environ,
@@ -70,8 +71,8 @@ class Machine:
         environment.pop("BENCHCTL_DB", None)
         process = subprocess.Popen(
             [sys.executable, "-m", "benchctl", "sweep", *map(str, arguments)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=terminal,
+            stderr=terminal,
             stdin=subprocess.DEVNULL,
             text=True,
             env=environment,
@@ -231,6 +232,24 @@ def test_ctrl_c_keeps_what_is_measured_and_resume_goes_on(machine: Machine, long
     again = machine.sweep("--resume", sweep)
     assert again.returncode == 1
     assert "has finished" in again.stderr
+
+
+def test_a_terminal_that_is_closed_ends_it_as_ctrl_c_does(machine: Machine, longer: Path) -> None:
+    """Nothing goes on, and what is measured is kept, although nothing can be written any more; the log has the rest."""
+    ours, theirs = pty.openpty()
+    process = machine.start(*machine.asked(longer), terminal=theirs)
+    os.close(theirs)
+    machine.wait_for_outcomes(1)
+    os.close(ours)
+    # the shell tells its jobs, and the kernel those in the foreground
+    for _ in range(2):
+        process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=15) == 130
+    assert not machine.strays()
+    assert machine.rows("SELECT status FROM sweep") == [("stopped",)]
+    assert machine.rows("SELECT count(*) FROM measurement WHERE outcome = 'ok'") > [(0,)]
+    [log] = machine.home.sweeps.glob("*/log")
+    assert "--resume" in log.read_text()
 
 
 def test_a_killed_controller_ends_nothing(machine: Machine, longer: Path, tiny: Path) -> None:

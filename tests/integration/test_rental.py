@@ -6,9 +6,12 @@ import os
 import random
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from benchctl.budget import committed
 from benchctl.clouds import engine_process
 from benchctl.clouds import rental as rentals
 from benchctl.clouds.reaper import reap
@@ -23,7 +26,7 @@ from benchctl.suites import load_suite
 from sqlalchemy import select
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from benchctl.home import Home
     from emulation.fixtures import Emulated
@@ -32,13 +35,15 @@ SWEEP = "20261126-0000-hetzner-ab12"
 
 
 def place(zone: str, price: float = 0.01) -> dict[str, Any]:
-    return {"region": zone, "zone": zone, "price_per_hour": price, "currency": "EUR", "budget_per_hour": None}
+    return {"region": zone, "zone": zone, "price_per_hour": price, "currency": "EUR", "budget_per_hour": price}
 
 
 class Bench:
     """A rental with all that it says."""
 
-    def __init__(self, home: Home, world: Emulated, *zones: str) -> None:
+    def __init__(
+        self, home: Home, world: Emulated, *zones: str, budget: float | None = None, others: Sequence[JobState] = ()
+    ) -> None:
         suite = load_suite("quick")
         request = SweepRequest(("hetzner",), suite, tuple(load_models()[name] for name in suite.model_names))
         job = JobState(
@@ -47,7 +52,7 @@ class Bench:
         )  # fmt: skip
         self.world, self.home = world, home
         self.engine = open_database(home.database_url)
-        self.ledger = Ledger.create(home, self.engine, request, [job], sweep=SWEEP)
+        self.ledger = Ledger.create(home, self.engine, request, [job, *others], sweep=SWEEP)
         self.said: list[str] = []
         self.cancelled = threading.Event()
         self.environment = environment = {**os.environ, **world.environment}
@@ -56,6 +61,7 @@ class Bench:
             Stacks(home, environment=environment),
             ingress=lambda _vendor: "203.0.113.7/32",
             say=self.said.append,
+            budget=budget,
             cancelled=self.cancelled,
             environment=environment,
             draw=random.Random(7),  # noqa: S311 - waits
@@ -185,6 +191,29 @@ def test_a_killed_engine_says_nothing_of_the_place_and_is_started_again(bench: B
     bench.rental.give_back("cx22")
     bench.reap()
     assert bench.world.alive("hetzner") == []
+
+
+@pytest.mark.usefixtures("no_ssh", "quick")
+def test_money_that_another_job_took_meanwhile_is_not_spent_twice(home: Home, world: Emulated) -> None:
+    """Throttled, it waits; by then another server is promised what is left of the budget: it gives up, unmade."""
+    other = JobState(job="cx32", vendor="hcloud", server="cx32", host="cx32", lifetime_seconds=3600)
+    bench = Bench(home, world, "fsn1", budget=0.015, others=[other])
+    world.fault("throttled", vendor="hetzner", call="create", kind="server", times=1)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            renting = pool.submit(bench.rental.rent, "cx22")
+            world.until(lambda: world.journal(vendor="hetzner", call="create", kind="server"))
+            now = datetime.now(UTC)
+            bench.ledger.update(
+                "cx32", launched_at=now.isoformat(), expires_at=(now + timedelta(hours=1)).isoformat(),
+                budget_per_hour=0.01,
+            )  # fmt: skip
+            with pytest.raises(GaveUpError, match="budget"):
+                renting.result()
+        assert world.names("hetzner", "server") == []
+        assert committed(bench.ledger.jobs, datetime.now(UTC)) <= 0.015
+    finally:
+        bench.engine.dispose()
 
 
 @pytest.mark.usefixtures("no_ssh", "quick")

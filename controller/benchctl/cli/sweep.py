@@ -641,6 +641,7 @@ def _place(place: Place) -> dict[str, Any]:
 
 def _run(ctx: click.Context, book: Ledger, engine: Engine, binary: Any, output: Output) -> None:
     """Run the sweep to its end, or to the user's, and show what came of it."""
+    from benchctl.detach import LOG
     from benchctl.pipeline import Sweep, ended_well
     from benchctl.playbook import AnsiblePlaybook
     from benchctl.view import view_for
@@ -648,7 +649,7 @@ def _run(ctx: click.Context, book: Ledger, engine: Engine, binary: Any, output: 
     view = view_for()
     view.say(f"Sweep {book.sweep}")
     try:
-        with _interruptible(view.close) as cancelled:
+        with _interruptible(view.close, book.folder / LOG) as cancelled:
             report = Sweep(
                 book, engine, binary, playbook=AnsiblePlaybook(book.folder / "runs"), view=view, cancelled=cancelled
             ).run()
@@ -669,9 +670,14 @@ def _run(ctx: click.Context, book: Ledger, engine: Engine, binary: Any, output: 
 
 
 @contextmanager
-def _interruptible(restore: Callable[[], None]) -> Iterator[threading.Event]:
-    """Ctrl-C (or SIGTERM) asks for a clean end; a second one ends at once, and what runs on goes on by itself."""
+def _interruptible(restore: Callable[[], None], log: Path) -> Iterator[threading.Event]:
+    """Ctrl-C (or SIGTERM) asks for a clean end; a second one ends at once, and what runs on goes on by itself.
+
+    So does the end of the terminal (SIGHUP, unless it is ignored, as under nohup): what would be written to it goes to
+    ``log``, and a second hang-up, which a shell and the kernel may both send, ends nothing.
+    """
     cancelled = threading.Event()
+    terminals = [number for number in (0, 1, 2) if os.isatty(number)]
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         if cancelled.is_set():
@@ -679,7 +685,19 @@ def _interruptible(restore: Callable[[], None]) -> Iterator[threading.Event]:
             os._exit(INTERRUPTED)
         cancelled.set()
 
+    def hang_up(_number: int, _frame: FrameType | None) -> None:
+        # a write to a terminal that is gone fails, and would end what destroys the servers
+        try:
+            elsewhere = os.open(log, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        except OSError:
+            elsewhere = os.open(os.devnull, os.O_RDWR)
+        for number in terminals:
+            os.dup2(elsewhere, number)
+        cancelled.set()
+
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, hang_up)
     try:
         yield cancelled
     finally:

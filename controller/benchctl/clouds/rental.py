@@ -249,28 +249,32 @@ class Rental:
         ledger = self._ledger
         job = ledger.job(name)
         cloud = cloud_of(job.vendor)
-        now = datetime.now(UTC)
-        job = ledger.update(
-            name,
-            stage=PROVISIONING,
-            status="running",
-            error=None,
-            attempt=job.attempt + 1,
-            host=resource_name(ledger.sweep, name, job.attempt + 1),
-            region=place["region"],
-            zone=place.get("zone") or "",
-            price_per_hour=place.get("price_per_hour"),
-            currency=place.get("currency"),
-            budget_per_hour=place.get("budget_per_hour"),
-            past=_with_last(job),
-            launched_at=_iso(now),
-            expires_at=_iso(now + timedelta(seconds=job.lifetime_seconds)),
-            gone_at=None,
-            address="",
-            host_key="",
-            user="",
-            ansible_job=None,
-        )
+        with ledger.held():
+            # others may have taken the money while this one waited; asking and promising is one step
+            if not self._affordable(name)(place):
+                raise GaveUpError("the budget does not cover it any more: begin it with a higher one")
+            now = datetime.now(UTC)
+            job = ledger.update(
+                name,
+                stage=PROVISIONING,
+                status="running",
+                error=None,
+                attempt=job.attempt + 1,
+                host=resource_name(ledger.sweep, name, job.attempt + 1),
+                region=place["region"],
+                zone=place.get("zone") or "",
+                price_per_hour=place.get("price_per_hour"),
+                currency=place.get("currency"),
+                budget_per_hour=place.get("budget_per_hour"),
+                past=_with_last(job),
+                launched_at=_iso(now),
+                expires_at=_iso(now + timedelta(seconds=job.lifetime_seconds)),
+                gone_at=None,
+                address="",
+                host_key="",
+                user="",
+                ansible_job=None,
+            )
         spec = self.spec(job)
         shared = self._ensure_shared(cloud, job, spec)
         asked = cloud.resources(spec)

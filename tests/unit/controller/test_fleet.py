@@ -6,6 +6,7 @@ The rental here is a fake; the real one is tried over emulated clouds in tests/i
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,6 @@ from benchctl.suites import load_suite
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from benchctl.errors import BenchctlError
     from benchctl.home import Home
 
 PLACE = {"region": "r", "zone": "z", "price_per_hour": 1.0, "currency": "USD", "budget_per_hour": 1.0}
@@ -38,8 +38,8 @@ class Rental:
         self.most_of: dict[str, int] = {}
         self.go = threading.Event()
         self.go.set()
-        self.refuse: dict[str, BenchctlError] = {}
-        self.cling: dict[str, BenchctlError] = {}
+        self.refuse: dict[str, Exception] = {}
+        self.cling: dict[str, Exception] = {}
         self.asked: list[str] = []
         self._lock = threading.Lock()
 
@@ -152,6 +152,19 @@ def test_nothing_starts_that_could_pass_the_budget(home: Home, made: list[Bench]
     assert bench.events.count("budget-80-percent") <= 1
 
 
+def test_a_server_of_before_is_no_second_promise(home: Home, made: list[Bench]) -> None:
+    """Taken up again under the same budget: its old server goes before the new one is there."""
+    now = datetime.now(UTC)
+    [job] = jobs("gcp", 1)
+    job = replace(
+        job, stage="provisioning", launched_at=now.isoformat(), expires_at=(now + timedelta(hours=1)).isoformat(),
+        budget_per_hour=1.0,
+    )  # fmt: skip
+    bench = Bench(home, [job], budget=1.5)
+    made.append(bench)
+    assert bench.run() == (["gcp-0"], {})
+
+
 def test_what_the_budget_never_covers_is_said(home: Home, made: list[Bench]) -> None:
     """A job that is dearer than all of the budget fails with the reason; the others run."""
     bench = Bench(home, [*jobs("gcp", 1), *jobs("hcloud", 1, lifetime=36000)], budget=2.0)
@@ -197,6 +210,31 @@ def test_a_leak_leaves_measured_what_was_measured(home: Home, made: list[Bench])
     assert (job.status, job.alive) == ("finished", True)
     assert "still lists" in (job.error or "")
     assert not ended_well(job)
+
+
+@pytest.mark.parametrize("where", ["refuse", "cling"])
+def test_an_error_that_nobody_thought_of_is_one_jobs_own(home: Home, made: list[Bench], where: str) -> None:
+    """A vendor's client fails in a way of its own: the other jobs go on, and their servers are given back."""
+    bench = Bench(home, jobs("gcp", 3))
+    made.append(bench)
+    getattr(bench.rental, where)["gcp-1"] = OSError("no space left on device")
+    ready, failed = bench.run()
+    assert {"gcp-0", "gcp-2"} <= set(ready)
+    assert bench.rental.alive <= {"gcp-1"}
+    assert "unexpected OSError: no space left on device" in " ".join([*failed.values(), *bench.said])
+
+
+def test_an_error_that_nobody_thought_of_keeps_no_other_server_alive(home: Home, made: list[Bench]) -> None:
+    """The same at the end, with a server that is being made and one that is in use."""
+    bench = Bench(home, jobs("gcp", 3), concurrency=3)
+    made.append(bench)
+    bench.rental.cling["gcp-0"] = bench.rental.refuse["gcp-1"] = OSError("no space left on device")
+    with bench.fleet:
+        bench.fleet.take(bench.ledger.jobs)
+        bench.fleet.advance()
+    assert bench.rental.asked
+    assert bench.rental.alive <= {"gcp-0"}
+    assert "gcp-2" not in bench.rental.alive
 
 
 def test_whatever_ends_the_block_everything_is_given_back(home: Home, made: list[Bench]) -> None:

@@ -276,6 +276,7 @@ def test_a_playbook_alone_gets_what_the_sweep_hands_to_ansible(home: Home) -> No
         _llama_bench=Path("/opt/llama-bench"),
         _state_dir=lambda job: Sweep._state_dir(sweep, job),
         _folder=lambda job: home.lake / job.job,
+        _spent_seconds=lambda _job: 0.0,
     )
     write_book(home, [L4], **json.loads(json.dumps(request.to_dict())))
     alive = read_live(home, NOW)

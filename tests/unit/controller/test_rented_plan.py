@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from benchctl.ledger import JobState
 from benchctl.plan import JobPlan, Machine, Place, Plan, Price, Server, make_plan
 from benchctl.rented_plan import (
     END_SECONDS,
@@ -13,6 +15,7 @@ from benchctl.rented_plan import (
     committed_cost,
     disk_needed,
     expected_cost,
+    session_left,
 )
 from llama_bench_core.suite import Suite
 from llama_bench_core.values import Model
@@ -50,6 +53,22 @@ def test_a_lifetime_holds_preparing_measuring_and_returning() -> None:
     assert longer.session_seconds == SESSION_AT_LEAST
     azure = the_job(planned(a_server("a", vendor="azure")))
     assert azure.lifetime_seconds > job.lifetime_seconds
+
+
+def test_what_preparing_took_too_long_is_taken_from_the_measurement() -> None:
+    """The server's expiry stands: a measurement ends so long before it that its results can be fetched."""
+    now = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
+    job = JobState(
+        job="a", vendor="gcp", server="a", host="a", session_seconds=900,
+        expires_at=(now + timedelta(seconds=END_SECONDS + 1200)).isoformat(),
+    )  # fmt: skip
+    assert session_left(job, now) == 900
+    assert session_left(job, now + timedelta(seconds=700)) == 500
+    # the module counts what earlier starts have taken
+    assert session_left(job, now + timedelta(seconds=700), spent_seconds=300) == 800
+    assert session_left(job, now + timedelta(hours=2)) == 1
+    assert session_left(replace(job, session_seconds=0), now) == 1200
+    assert session_left(replace(job, expires_at=None), now) == 900
 
 
 def test_a_long_measurement_gets_three_times_what_is_expected_but_no_more_than_its_limits() -> None:

@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from benchctl import lake
 from benchctl.ledger import JobState
 from benchctl.playbook import PlaybookResult, TaskResult
@@ -82,7 +83,7 @@ class Bench:
         self.restarts: list[JobState] = []
         self.asked = 0
         self.why = why
-        self.lost = ""
+        self.lost, self.over_at = "", float("inf")
         self.progress: list[Mapping[str, Any]] = []
         self.folder = tmp_path / "lake"
         self.watcher = Watcher(
@@ -92,6 +93,7 @@ class Bench:
             diagnose=self._diagnose,
             keep_progress=lambda _job, progress: self.progress.append(progress),
             lost=lambda _job: self.lost,
+            overdue=lambda _job: "its time is over" if self.clock.now >= self.over_at else "",
             clock=self.clock,
         )
         self.watcher.add(JOB, self.folder, str(tmp_path / "target"), just_started=just_started)
@@ -248,6 +250,25 @@ def test_a_host_out_of_reach_for_long_is_given_up(tmp_path: Path) -> None:
     assert not ended.reached
     assert "no route to host" in ended.message
     assert bench.clock.now >= UNREACHABLE_SECONDS
+
+
+@pytest.mark.parametrize("look", [increment("running", alive=True), "no route to host"])
+def test_a_measurement_that_goes_on_for_ever_ends_with_its_server(tmp_path: Path, look: Any) -> None:
+    """A module that hangs, or that nobody reaches, does not keep a server beyond its time; what came home is kept."""
+    bench = Bench(tmp_path, Script(increment("running", line("session", session=1), alive=True), look))
+    bench.over_at = bench.clock.now + 300
+    (ended,) = bench.run()
+    assert (ended.status, ended.message) == ("failed", "its time is over")
+    assert 300 <= bench.clock.now - (bench.over_at - 300) < 310
+    assert (bench.folder / "journal.jsonl").read_text() == line("session", session=1)
+
+
+def test_what_ended_in_time_is_not_overdue(tmp_path: Path) -> None:
+    """The last lines are brought home, and the end is the measurement's own, also when that takes until later."""
+    text = line("session", session=1)
+    bench = Bench(tmp_path, Script(increment("finished", text), increment("finished")), just_started=False)
+    bench.over_at = 0.0
+    assert [one.status for one in bench.run()] == ["finished"]
 
 
 def test_a_host_that_the_vendor_no_longer_lists_is_given_up_at_once(tmp_path: Path) -> None:
