@@ -21,19 +21,25 @@ if TYPE_CHECKING:
     from benchctl.ledger import JobState
 
 
-def rented(home: Home, now: datetime | None = None) -> dict[str, dict[str, Any]]:
-    """What :func:`account` says of each sweep that rents, by its name. A book that can't be read is left out."""
+MEND = "What it rented is not known: run 'benchctl reap'."
+"""What to do about a book that can't be read."""
+
+
+def rented(home: Home, now: datetime | None = None) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """What :func:`account` says of each sweep that rents, by its name; and of each book that can't be read why."""
     now = now or datetime.now(UTC)
-    found = {}
+    found, problems = {}, {}
     for name in sweep_names(home):
         try:
             book = read_book(home, name)
             jobs = jobs_of(book)
-        except (BenchctlError, KeyError, TypeError, AttributeError):
-            continue
-        if any(job.rented for job in jobs):
-            found[name] = account(name, jobs, book.get("request") or {}, now)
-    return found
+            if any(job.rented for job in jobs):
+                found[name] = account(name, jobs, book.get("request") or {}, now)
+        except BenchctlError as error:
+            problems[name] = f"{error.problem} {MEND}"
+        except (KeyError, TypeError, AttributeError, ValueError):
+            problems[name] = f"The book of {name} is damaged. {MEND}"
+    return found, problems
 
 
 def account(sweep: str, jobs: Iterable[JobState], request: Mapping[str, Any], now: datetime) -> dict[str, Any]:
