@@ -117,7 +117,7 @@ def test_what_a_sweep_alone_asks_for_is_checked_at_its_start(
     benchctl: Run, home: Home, arguments: list[str], words: str
 ) -> None:
     """Said in one sentence, before anything is begun."""
-    done = benchctl("sweep", "--yes", *arguments)
+    done = benchctl("sweep", "--dry-run", *arguments)
     assert done.returncode == 2, done.stderr
     assert words in done.stderr
     assert "Traceback" not in done.stderr
