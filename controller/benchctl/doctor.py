@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchctl.errors import BenchctlError
+from benchctl.extras import extra_mend
 from benchctl.request import CLOUDS
 
 if TYPE_CHECKING:
@@ -211,7 +212,7 @@ def _cloud(name: str, engine: tuple[bool, str, str], environment: Mapping[str, s
     good, found, mend = engine
     yield _finding(name, "pulumi", good, found, mend)
     sdk, *clients = MODULES[name]
-    install = f"pip install 'benchctl[{name}]'"
+    install = extra_mend(name)
     for check, modules in (("sdk", [sdk]), ("client", clients)):
         lacking = [module for module in modules if not there(module)]
         said = f"{' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not installed"

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchctl.errors import BenchctlError
+
+_RELATIVE_SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///(?:file:)?)(?!/|:memory:|file:)([^/?][^?]*)(.*)", re.DOTALL)
+
+
+def _absolute(url: str) -> str:
+    """A database's URL that means the same in every folder: a detached sweep runs in another."""
+    found = _RELATIVE_SQLITE.fullmatch(url)
+    return f"{found[1]}{Path.cwd() / found[2]}{found[3]}" if found else url
 
 
 @dataclass(frozen=True)
@@ -35,7 +44,7 @@ class Home:
         if not database:
             url = f"sqlite:///{state / 'benchctl.db'}"
         elif "://" in database:
-            url = database
+            url = _absolute(database)
         else:
             url = f"sqlite:///{Path(database).expanduser().absolute()}"
         return cls(state=state, cache=cache, database_url=url)

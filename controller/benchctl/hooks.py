@@ -14,7 +14,10 @@ import ssl
 import subprocess
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from benchctl.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +43,27 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
+def settled(hook: str) -> str:
+    """A hook that means the same wherever it is run: a command that is named by a relative path gets an absolute one.
+
+    Raises:
+        UsageError: it can't be split into words.
+    """
+    if not hook.strip() or _is_address(hook):
+        return hook
+    try:
+        program, *arguments = shlex.split(hook)
+    except ValueError as error:
+        raise UsageError(f"The hook can't be split into words: {error}.", "Close its quotation marks.") from None
+    if "/" not in program or program.startswith("/"):
+        return hook
+    return shlex.join([str(Path(program).expanduser().absolute()), *arguments])
+
+
+def _is_address(hook: str) -> bool:
+    return hook.lower().startswith(("http://", "https://"))
+
+
 def tell(hook: str, event: str, facts: Mapping[str, Any], *, timeout_seconds: float = TIMEOUT_SECONDS) -> str:
     """Tell a hook of an event.
 
@@ -57,7 +81,7 @@ def tell(hook: str, event: str, facts: Mapping[str, Any], *, timeout_seconds: fl
     if not hook.strip():
         return ""
     body = json.dumps({"event": event, **facts}, default=str).encode()
-    if hook.lower().startswith(("http://", "https://")):
+    if _is_address(hook):
         problem = _post(hook.strip(), body, timeout_seconds)
     else:
         problem = _run(hook, event, body, timeout_seconds)

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from benchctl.errors import BenchctlError, UsageError
-from benchctl.names import sweep_meant
+from benchctl.names import LAST, sweep_meant
 from benchctl.plan import slug
 from benchctl.request import SweepRequest
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 FILE = "sweep.json"
 JOB_FILE = "job.json"
 SECRETS = "keys/request.json"
-LAST = "last"
 
 ENDED = ("finished", "stopped", "failed")
 
@@ -87,8 +86,10 @@ class JobState:
         lifetime_seconds: how long a rented server may exist from its launch to its expiry.
         budget_per_hour: the price in the currency of the budget; nothing without a budget.
         attempt: number of the newest try to rent; 0 before the first.
-        attempts: the tries that failed: ``{region, zone, refusal, said, at}``, the vendor's own words in ``said``.
-        past: servers that the job had before the newest one: ``{launched_at, gone_at, budget_per_hour}``.
+        attempts: the tries that failed: ``{region, zone, refusal, said, at}``, the vendor's own words in ``said``,
+            and of the server, if there was one, what ``past`` has.
+        past: servers that the job had before the newest one: ``{launched_at, gone_at, budget_per_hour,
+            price_per_hour, currency}``.
         launched_at: when the server that is alive, or was last, was asked for, ISO time in UTC.
         expires_at: when it must be gone, ISO time in UTC.
         gone_at: when the cloud said that it is gone.

@@ -5,33 +5,41 @@ This is what benchctl believes. What the clouds say is asked by ``benchctl reap 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from benchctl import budget
 from benchctl.errors import BenchctlError, UsageError
-from benchctl.ledger import JobState, jobs_of, read_book, sweep_names
+from benchctl.ledger import jobs_of, read_book, sweep_names
 from benchctl.plan import parse_budget
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from benchctl.home import Home
+    from benchctl.ledger import JobState
 
 
-def rented(home: Home, now: datetime | None = None) -> dict[str, dict[str, Any]]:
-    """What :func:`account` says of each sweep that rents, by its name. A book that can't be read is left out."""
+MEND = "What it rented is not known: run 'benchctl reap'."
+"""What to do about a book that can't be read."""
+
+
+def rented(home: Home, now: datetime | None = None) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """What :func:`account` says of each sweep that rents, by its name; and of each book that can't be read why."""
     now = now or datetime.now(UTC)
-    found = {}
+    found, problems = {}, {}
     for name in sweep_names(home):
         try:
             book = read_book(home, name)
             jobs = jobs_of(book)
-        except (BenchctlError, KeyError, TypeError, AttributeError):
-            continue
-        if any(job.rented for job in jobs):
-            found[name] = account(name, jobs, book.get("request") or {}, now)
-    return found
+            if any(job.rented for job in jobs):
+                found[name] = account(name, jobs, book.get("request") or {}, now)
+        except BenchctlError as error:
+            problems[name] = f"{error.problem} {MEND}"
+        except (KeyError, TypeError, AttributeError, ValueError):
+            problems[name] = f"The book of {name} is damaged. {MEND}"
+    return found, problems
 
 
 def account(sweep: str, jobs: Iterable[JobState], request: Mapping[str, Any], now: datetime) -> dict[str, Any]:
@@ -98,11 +106,32 @@ def _by_currency(jobs: Iterable[JobState], now: datetime, currency: str | None, 
         return {currency: reckon(jobs, now)}
     total: dict[str, float] = {}
     for job in jobs:
-        if job.price_per_hour is None or job.currency is None:
-            continue
-        in_its_own = JobState(**{**vars(job), "budget_per_hour": job.price_per_hour})
-        total[job.currency] = total.get(job.currency, 0.0) + reckon([in_its_own], now)
+        own = (job.price_per_hour, job.currency)
+        lives = [own, *(_price(one, own) for one in (*job.past, *job.attempts))]
+        for name in {name for price, name in lives if price is not None and name is not None}:
+            total[name] = total.get(name, 0.0) + reckon([_priced_in(job, name)], now)
     return dict(sorted(total.items()))
+
+
+def _price(life: Mapping[str, Any], own: tuple[float | None, str | None]) -> tuple[float | None, str | None]:
+    """What an earlier server of a job cost per hour; older books say it of the newest alone."""
+    return (life["price_per_hour"], life.get("currency")) if "price_per_hour" in life else own
+
+
+def _priced_in(job: JobState, currency: str) -> JobState:
+    """A job whose servers have the prices of this currency for those of the budget, and no others."""
+    own = (job.price_per_hour, job.currency)
+
+    def priced(life: Mapping[str, Any]) -> dict[str, Any]:
+        price, its_own = _price(life, own)
+        return {**life, "budget_per_hour": price if its_own == currency else None}
+
+    return replace(
+        job,
+        budget_per_hour=job.price_per_hour if job.currency == currency else None,
+        past=tuple(map(priced, job.past)),
+        attempts=tuple(map(priced, job.attempts)),
+    )
 
 
 def _budget(text: str) -> tuple[float | None, str | None]:

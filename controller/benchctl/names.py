@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+LAST = "last"
+"""Means the newest sweep, wherever one is named."""
+
+
 def sweep_meant(name: str, known: Sequence[str]) -> str | None:
     """The sweep of ``known`` that ``name``, or the beginning of it, means; ``None`` when there is none.
 

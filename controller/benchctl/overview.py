@@ -26,7 +26,7 @@ def overview(home: Home, sweep: str | None = None, limit: int | None = None) -> 
     """Sweeps, the newest first, each with its jobs, and these with ``progress``: an object, or nothing.
 
     ``rented`` says what a sweep that rents has alive, and its money (:func:`benchctl.living.account`); nothing for one
-    that does not rent.
+    that does not rent. ``book_problem`` says why its book can't be read; nothing where it can.
 
     Raises:
         UsageError: there is no sweep of that name.
@@ -39,9 +39,10 @@ def overview(home: Home, sweep: str | None = None, limit: int | None = None) -> 
             rows = queries.sweeps(session, sweep_id, limit)
     finally:
         engine.dispose()
-    accounts = rented(home)
+    accounts, problems = rented(home)
     for row in rows:
         row["rented"] = accounts.get(row["sweep_id"])
+        row["book_problem"] = problems.get(row["sweep_id"])
         if row["status"] == "running" and not is_locked(home.sweeps / row["sweep_id"] / "lock"):
             row["status"] = INTERRUPTED  # its controller died without a word
         for job in row["jobs"]:

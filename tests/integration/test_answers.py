@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -295,6 +295,20 @@ def running(home: Home) -> Iterator[None]:
     (folder / "progress.json").write_text(json.dumps(progress))
     with state.locked(home.sweeps / "s1" / "lock", {"sweep": "s1"}):
         yield
+
+
+def test_last_is_the_newest_sweep(home: Home, benchctl: Benchctl) -> None:
+    """Wherever a sweep is named; without any there is none of that name."""
+    assert "There is no sweep" in benchctl("status", "last").stderr
+    filled(home, RawRun())
+    engine = open_database(home.database_url)
+    for name, day in (("z-older", 1), ("a-newest", 2)):
+        started = datetime(2100, 1, day, tzinfo=UTC)
+        record(engine, Sweep(sweep_id=name, suite="quick", vendors=["local"], status="finished", created_at=started))
+    engine.dispose()
+    assert json.loads(benchctl("status", "last", "--query", "[].sweep_id", check=True).stdout) == ["a-newest"]
+    for command in (("show", "--sweep", "last", "--json"), ("costs", "--sweep", "last", "--json")):
+        assert json.loads(benchctl(*command, check=True).stdout) == []
 
 
 def test_status_of_what_runs(home: Home, benchctl: Benchctl) -> None:

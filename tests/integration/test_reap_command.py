@@ -6,11 +6,16 @@ import json
 import os
 import signal
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from benchctl.clouds.logins import VARIABLES
 from benchctl.clouds.stacks import Stacks
+from benchctl.db.engine import open_database
+from benchctl.db.records import record
+from benchctl.db.schema import Sweep
 from benchctl.ledger import jobs_of, read_book
 from controllers import Controller
 
@@ -134,8 +139,10 @@ def test_a_leak_cannot_be_overlooked(
 def test_wrong_usage_is_one_sentence(benchctl: Run) -> None:
     """What is no cloud, no sweep or no time is said, with the mend, and nothing is asked."""
     for arguments, words in (
-        (["--vendors", "gpc"], "'gpc' is no cloud"),
-        (["--vendors", "local"], "'local' is no cloud"),
+        (["--vendors", "gpc"], "There is no cloud 'gpc'. Did you mean 'gcp'?"),
+        (["--vendors", "local"], "There is no cloud 'local'"),
+        (["--vendors", ""], "--vendors names no cloud"),
+        (["--vendors", "gcp", "--hook", "tell 'me"], "The hook can't be split into words"),
         (["--sweep", "nothing"], "There is no sweep yet"),
         (["--grace", "soon"], "'soon' is no time"),
     ):
@@ -150,3 +157,53 @@ def test_without_a_login_a_named_vendor_is_a_problem(benchctl: Run) -> None:
     done = benchctl("reap", "--vendors", "hcloud", "--json", env={"HCLOUD_TOKEN": ""})
     assert done.returncode == 1
     assert "HCLOUD_TOKEN" in json.loads(done.stdout)["not_asked"]["hetzner"]
+
+
+NO_LOGINS = dict.fromkeys((one for ours in VARIABLES.values() for one in ours), "")
+
+
+def test_a_broken_login_is_a_problem_and_none_is_told(benchctl: Run, tmp_path: Path) -> None:
+    """With empty books: half a login, or a key that is not there, ends with 1; without any login the reason is told."""
+    nobody = {**NO_LOGINS, "HOME": str(tmp_path), "PATH": str(tmp_path)}
+    done = benchctl("reap", env=nobody, check=True)
+    assert "No cloud was asked" in done.stdout
+    for words in ("hetzner: Hetzner needs an API token", "upcloud: no login found", "lab: The lab's servers"):
+        assert words in done.stdout
+
+    broken = {**nobody, "UPCLOUD_USERNAME": "me", "GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "key.json")}
+    done = benchctl("reap", env=broken)
+    assert done.returncode == 1
+    assert "upcloud could not be asked, and may hold something: upcloud: half a login is set" in done.stderr
+    assert "key.json can't be read" in done.stderr
+    assert "hetzner: Hetzner needs an API token" in done.stdout
+    seen = benchctl("status", "--check", env=broken)
+    assert "hetzner: Hetzner needs an API token" in seen.stdout
+    assert "upcloud could not be asked" in seen.stderr
+
+
+def test_vendors_are_named_as_for_a_sweep(benchctl: Run, tmp_path: Path) -> None:
+    """Nicknames, and those of the database."""
+    done = benchctl("reap", "--vendors", "google, hcloud", "--json", env={**NO_LOGINS, "HOME": str(tmp_path)})
+    assert set(json.loads(done.stdout)["not_asked"]) == {"gcp", "hetzner"}
+
+
+def test_a_book_that_cannot_be_read_is_not_empty(benchctl: Run, home: Home, tmp_path: Path) -> None:
+    """Status says that it does not know, with the mend; the reaper does not end well without having asked."""
+    book = home.sweeps / "s1" / "sweep.json"
+    book.parent.mkdir(parents=True)
+    book.write_text("{")
+    engine = open_database(home.database_url)
+    row = Sweep(sweep_id="s1", suite="quick", vendors=["hcloud"], status="running", created_at=datetime.now(UTC))
+    record(engine, row)
+    engine.dispose()
+    nobody = {**NO_LOGINS, "HOME": str(tmp_path), "PATH": str(tmp_path)}
+    done = benchctl("status", env=nobody, check=True)
+    assert "sweep.json is damaged" in done.stderr
+    assert "run 'benchctl reap'" in done.stderr
+    assert "Nothing is rented." not in done.stdout
+    (told,) = json.loads(benchctl("status", "last", "--json", env=nobody, check=True).stdout)
+    assert "sweep.json is damaged" in told["book_problem"]
+    done = benchctl("reap", env=nobody)
+    assert done.returncode == 1
+    assert "hetzner could not be asked, and may hold something" in done.stderr
+    assert "What s1 rented is not known" in done.stderr

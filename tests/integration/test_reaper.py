@@ -344,6 +344,17 @@ def test_vendors_without_login(home: Home, engine: Engine, monkeypatch: pytest.M
     assert set(named.problems) == {"gcp"}
 
 
+def test_a_client_that_is_not_installed_is_told(home: Home, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a login something may be there, and the extra that lacks is named; without a login it is skipped."""
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    monkeypatch.setitem(sys.modules, "botocore", None)
+    environment = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "PATH": ""}
+    report = reap(home, engine, environment=environment, patience=QUICK)
+    assert set(report.problems) == {"aws"}
+    assert "'.[aws]'" in report.problems["aws"]
+    assert reap(home, engine, environment={"PATH": ""}, patience=QUICK).clean
+
+
 def test_without_a_database_the_books_are_enough(home: Home, engine: Engine) -> None:
     """The names can be computed from the books alone."""
     begin(home, engine)

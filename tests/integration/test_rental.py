@@ -117,6 +117,10 @@ def test_what_is_rented_is_written_down_and_surely_given_back(bench: Bench) -> N
     job = bench.rental.give_back("cx22")
     assert (job.stage, job.alive) == (GONE, False)
     assert bench.world.names("hetzner", "server") == []
+    (first,) = bench.rental.rent("cx22").past
+    assert (first["launched_at"], first["gone_at"]) == (job.launched_at, job.gone_at)
+    assert (first["price_per_hour"], first["currency"]) == (0.01, "EUR")
+    bench.rental.give_back("cx22")
     bench.reap()
     assert bench.world.alive("hetzner") == []
     assert set(bench.rows().values()) == {"gone"}
@@ -135,6 +139,7 @@ def test_sold_out_there_means_the_next_place(bench: Bench) -> None:
     assert (job.attempts[0]["region"], job.attempts[0]["refusal"]) == ("fsn1", "stock")
     assert len(job.attempts) == 2
     assert "resource_unavailable" in job.attempts[0]["said"]
+    assert (job.attempts[0]["price_per_hour"], job.attempts[0]["currency"]) == (0.01, "EUR")
     # also the server that was made although the create failed, and that the list shows late
     assert bench.world.names("hetzner", "server") == [job.host]
 

@@ -165,7 +165,7 @@ def test_the_missing_driver_is_named(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, env={"PYTHONPATH": path}
     )
-    assert "pip install 'benchctl[postgres]'" in done.stderr.splitlines()[-1]
+    assert "pip install '.[postgres]' (in benchctl's checkout)" in done.stderr.splitlines()[-1]
 
 
 def test_a_missing_file_reads_as_an_empty_database(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchctl.catalog.values import ListedPrice, PriceList, SetAside
 from benchctl.errors import BenchctlError
+from benchctl.extras import extra_mend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +44,7 @@ def read_gpu_prices(today: date) -> PriceList:
     try:
         import gpuhunt
     except ImportError as error:
-        raise BenchctlError("gpuhunt is not installed.", "Install it with: pip install 'benchctl[gpuhunt]'") from error
+        raise BenchctlError("gpuhunt is not installed.", extra_mend("gpuhunt")) from error
     catalog = gpuhunt.Catalog(balance_resources=False, auto_reload=False)
     folder = os.environ.get("GPUHUNT_CATALOG_DIR")
     prices: list[ListedPrice] = []

@@ -7,6 +7,7 @@ A command's module is imported when the command runs, not before: ``benchctl --h
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -99,8 +100,11 @@ def cli(ctx: click.Context, state_dir: str | None, db: str | None, debug: bool) 
 
     Measures LLM inference with llama.cpp's llama-bench, keeps every number in a database, and answers from it.
     """
+    from benchctl.clouds.logins import make_absolute
     from benchctl.home import Home
 
+    # before anything reads them: engine, vendors' clients and a detached sweep all see the same
+    make_absolute(os.environ)
     ctx.obj = Home.at(state_dir, db)
     ctx.meta["debug"] = debug
 

@@ -18,6 +18,7 @@ from benchctl.cli.measured import (
     speed,
     weights_option,
 )
+from benchctl.cli.options import FiniteRange
 from benchctl.cli.price_options import price_options, terms_of
 from benchctl.cli.reading import reading_session
 from benchctl.cli.render import Column, Output, emit, moment, number, output_options
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("server", required=False, metavar="[VENDOR/SERVER]", shell_complete=complete_server)
 @click.option(
-    "--sweep", metavar="SWEEP", help="This sweep alone (or the beginning of its name).  [default: the newest]"
+    "--sweep",
+    metavar="SWEEP",
+    help="This sweep alone (or the beginning of its name, or last).  [default: the newest]",
 )
 @scenario_options
 @click.option("--all-outcomes", is_flag=True, help="Also what ended without a score, and why.")
@@ -150,8 +153,8 @@ def show(
     metavar="[GPU]",
     help="Servers with this GPU, e.g. L40S; without a name (or 'any') those with any, with 'none' those without.",
 )
-@click.option("--min-speed", type=click.FloatRange(min=0), metavar="N", help="At least so many tokens/s.")
-@click.option("--max-price", type=click.FloatRange(min=0), metavar="N", help="At most so much for an hour.")
+@click.option("--min-speed", type=FiniteRange(min=0), metavar="N", help="At least so many tokens/s.")
+@click.option("--max-price", type=FiniteRange(min=0), metavar="N", help="At most so much for an hour.")
 @click.option("--include-fallback", is_flag=True, help="Also what ran on the CPU instead of the GPU, which is marked.")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many servers.")
 @weights_option

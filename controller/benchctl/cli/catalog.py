@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from benchctl.cli.options import FiniteRange
 from benchctl.cli.reading import reading_session
 from benchctl.cli.render import Column, Output, emit, number, output_options
 
@@ -153,9 +154,9 @@ def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="Servers with a GPU, or with this model: --gpu, --gpu L4.",
             ),
             click.option(
-                "--min-gpu-memory", type=click.FloatRange(min=0), metavar="GIB", help="GPU memory, all GPUs together."
+                "--min-gpu-memory", type=FiniteRange(min=0), metavar="GIB", help="GPU memory, all GPUs together."
             ),
-            click.option("--min-memory", type=click.FloatRange(min=0), metavar="GIB", help="Memory at least."),
+            click.option("--min-memory", type=FiniteRange(min=0), metavar="GIB", help="Memory at least."),
             click.option("--min-vcpus", type=click.IntRange(min=1), metavar="N", help="Logical CPUs at least."),
             click.option(
                 "--arch",

@@ -23,7 +23,11 @@ NOTHING = "Nothing was billed yet: run 'benchctl sweep --vendors local --price 0
 
 
 @click.command()
-@click.option("--sweep", metavar="SWEEP", help="This sweep alone (or the beginning of its name): planned and billed.")
+@click.option(
+    "--sweep",
+    metavar="SWEEP",
+    help="This sweep alone (or the beginning of its name, or last): planned and billed.",
+)
 @click.option("--vendor", metavar="VENDOR", help="This vendor alone.")
 @click.option(
     "--by",

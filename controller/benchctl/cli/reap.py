@@ -121,10 +121,12 @@ def reap(
     time is over, or with --all.
 
     Exit status: 0 nothing is left that should not be, 1 something is, or a vendor could not be asked though it may
+    hold something: one that --vendors names, one with a login that is incomplete or can't be used, one where the books
     hold something; 2 wrong usage.
     """
     from benchctl.clouds import reaper
     from benchctl.db.engine import open_database
+    from benchctl.hooks import settled
 
     home: Home = ctx.obj
     output = Output(as_json, query=query)
@@ -135,7 +137,7 @@ def reap(
         "vendors": _vendors(vendors),
         "patience": reaper.Patience(deadline_seconds=timeout, settle_seconds=settle),
         "backend": backend,
-        "hook": hook or "",
+        "hook": settled(hook or ""),
         "report": lambda line: click.echo(line, err=True),
     }
     home.ensure()
@@ -153,7 +155,8 @@ def reap(
 
 def _sweep(home: Home, name: str | None, everything: bool) -> str:
     """The sweep that is meant; with ``everything`` also one that is not known here, by its whole name."""
-    from benchctl.ledger import LAST, find_sweep, sweep_names
+    from benchctl.ledger import find_sweep, sweep_names
+    from benchctl.names import LAST
 
     if not name:
         return ""
@@ -168,19 +171,10 @@ def _sweep(home: Home, name: str | None, everything: bool) -> str:
 
 
 def _vendors(text: str | None) -> tuple[str, ...] | None:
-    from benchctl.clouds.cloud import VENDOR_IDS
+    from benchctl.cli.options import parse_vendors
     from benchctl.request import CLOUDS
 
-    if text is None:
-        return None
-    called = {theirs: ours for ours, theirs in VENDOR_IDS.items()}
-    names = tuple(dict.fromkeys(called.get(one, one) for one in text.lower().replace(",", " ").split()))
-    wrong = [one for one in names if one not in CLOUDS]
-    if wrong or not names:
-        raise UsageError(
-            f"'{wrong[0]}' is no cloud." if wrong else "--vendors names no vendor.", f"Clouds: {', '.join(CLOUDS)}."
-        )
-    return names
+    return None if text is None else parse_vendors(text, CLOUDS, "cloud")
 
 
 def _confirm(seen: ReapReport, output: Output) -> None:
@@ -226,13 +220,20 @@ def _show(result: ReapReport, output: Output) -> None:
     for note in result.notes:
         click.echo(note, err=True)
     if result.skipped and not output.for_machines:
-        click.echo(f"Not asked, for want of a login: {', '.join(result.skipped)}. The books hold nothing there.")
+        say_skipped(result.skipped)
     for vendor, why in result.problems.items():
         click.echo(f"{vendor} could not be asked, and may hold something: {why}", err=True)
     for leak in result.leaks:
         click.echo(_leak(plain(leak)), err=True)
     if not output.for_machines:
         click.echo(_summary(result))
+
+
+def say_skipped(skipped: Mapping[str, str]) -> None:
+    """Which vendors were not asked, and why."""
+    click.echo("Not asked, for there is no login, and the books hold nothing there:")
+    for vendor, why in skipped.items():
+        click.echo(f"  {vendor}: {why.removeprefix(f'{vendor}: ')}")
 
 
 def _leak(row: Mapping[str, Any]) -> str:

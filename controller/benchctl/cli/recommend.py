@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from benchctl.cli.options import FiniteRange
 from benchctl.cli.price_options import price_options, terms_of
 from benchctl.cli.reading import reading_session
 from benchctl.cli.render import Column, Output, emit, number, output_options
@@ -28,14 +29,14 @@ MARKS = {"measured": "", "interpolated": "~", "beyond": "*"}
 @click.option("--model", required=True, metavar="MODEL", help="The model: its short name or its file name.")
 @click.option(
     "--min-pp",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=0.0,
     metavar="X",
     help="Tokens per second that processing a prompt must reach.  [default: any speed]",
 )
 @click.option(
     "--min-tg",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=0.0,
     metavar="Y",
     help="Tokens per second that generating text must reach.  [default: any speed]",
@@ -48,13 +49,13 @@ MARKS = {"measured": "", "interpolated": "~", "beyond": "*"}
 )
 @click.option(
     "--requests-per-day",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     metavar="R",
     help="How many requests: how many servers that takes, and what they cost a month.",
 )
 @click.option(
     "--utilisation",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=FiniteRange(0, 1, min_open=True),
     default=1.0,
     show_default=True,
     metavar="SHARE",
@@ -78,7 +79,7 @@ MARKS = {"measured": "", "interpolated": "~", "beyond": "*"}
 )
 @click.option(
     "--max-price",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     metavar="PRICE",
     help="The most that a server may cost per hour, in the answer's currency.",
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from benchctl.cli.options import FiniteRange
 from benchctl.cli.render import Column, Output, emit, output_options
 from benchctl.errors import UsageError
 
@@ -27,7 +28,7 @@ SHOWN_ROWS = 1000
 @click.option("--file", metavar="FILE", type=click.Path(path_type=Path), help="Read the statement from FILE.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True, max=86_400),
+    type=FiniteRange(min=0, min_open=True, max=86_400),
     default=30.0,
     show_default=True,
     metavar="SECONDS",

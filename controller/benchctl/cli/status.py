@@ -73,17 +73,24 @@ def status(
 ) -> None:
     """Sweeps, the newest first, with their jobs; of SWEEP alone, or of all. What is rented now, and what it costs.
 
+    SWEEP is a sweep's name, the beginning of it, or last.
+
     What a running job does now comes from its live progress, everything else from the database and the sweeps' books.
     With --check the clouds are asked, and what they list stands beside it; with --json it is under "clouds", and the
-    sweeps are under "sweeps".
+    sweeps are under "sweeps". Of a sweep whose book can't be read "book_problem" says why.
     """
     from benchctl.living import rented
 
     output = Output(as_json, query=query)
     sweeps = _sweeps(home, sweep, limit, follow)
     looked = _ask_the_clouds(home, sweeps[0]["sweep_id"] if sweep and sweeps else "") if check else None
+    accounts, problems = rented(home)
+    if sweep and sweeps:
+        problems = {name: why for name, why in problems.items() if name == sweeps[0]["sweep_id"]}
+    for why in problems.values():
+        click.echo(why, err=True)
     if output.for_machines and looked is not None:
-        emit_json({"sweeps": sweeps, "clouds": looked}, query)
+        emit_json({"sweeps": sweeps, "clouds": looked, "unread": problems}, query)
         return
     columns = list(SWEEP_COLUMNS)
     if any(one["rented"] for one in sweeps):
@@ -95,15 +102,13 @@ def status(
         if one["jobs"] and (sweep or one["status"] == "running"):
             click.echo()
             emit(one["jobs"], JOB_COLUMNS, output, title=f"Jobs of {one['sweep_id']}")
-    accounts = rented(home)
     alive = [
         row for name, its in accounts.items() if not sweep or name == sweeps[0]["sweep_id"] for row in its["alive"]
     ]
-    if accounts or looked is not None:
+    if accounts or problems or looked is not None:
         click.echo()
-        emit(
-            alive, ALIVE_COLUMNS, output, title="Alive by the books", notes=_warnings(alive), empty="Nothing is rented."
-        )
+        nothing = "Nothing is rented, by the books that can be read." if problems else "Nothing is rented."
+        emit(alive, ALIVE_COLUMNS, output, title="Alive by the books", notes=_warnings(alive), empty=nothing)
     if looked is not None:
         _show_clouds(looked, output)
 
@@ -180,13 +185,15 @@ def _ask_the_clouds(home: Home, sweep: str) -> dict[str, Any]:
 
 
 def _show_clouds(looked: Mapping[str, Any], output: Output) -> None:
-    from benchctl.cli.reap import COLUMNS
+    from benchctl.cli.reap import COLUMNS, say_skipped
 
     asked = ", ".join(looked["asked"]) or "none: there is no login"
     click.echo()
     emit(looked["found"], COLUMNS, output, title="Alive by the clouds", empty=f"The clouds list nothing ({asked}).")
     for note in looked["notes"]:
         click.echo(note, err=True)
+    if looked["skipped"]:
+        say_skipped(looked["skipped"])
     for vendor, why in looked["not_asked"].items():
         click.echo(f"{vendor} could not be asked, and may hold something: {why}", err=True)
 

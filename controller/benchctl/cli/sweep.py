@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from benchctl.cli.options import FiniteRange
 from benchctl.cli.render import Column, Output, emit, emit_json, number, output_options
 from benchctl.errors import JobsFailedError, UsageError
 
@@ -90,11 +91,14 @@ def request_options(command: Command) -> Command:
         click.option(
             "--replicas", type=click.IntRange(1, 20), default=1, show_default=True, help="Instances of each type."
         ),
-        click.option("--missing", is_flag=True, help="Only types without a row for any of the suite's scenarios."),
+        click.option(
+            "--missing", is_flag=True,
+            help="Only types of which there is no row at all for the suite's models and scenarios.",
+        ),
         click.option("--failed", is_flag=True, help="Only types whose newest job failed."),
         click.option("--older-than", metavar="AGE", help="Only types measured last so long ago, as 90d."),
         click.option(
-            "--max-hours", type=click.FloatRange(0.25, 168), default=6.0, show_default=True,
+            "--max-hours", type=FiniteRange(0.25, 168), default=6.0, show_default=True,
             help="How long a rented server may exist at most.",
         ),
         click.option(
@@ -102,7 +106,7 @@ def request_options(command: Command) -> Command:
             help="Of the lab: its servers play the recorded runs of this archive or folder instead of measuring.",
         ),
         click.option(
-            "--time-scale", type=click.FloatRange(min=0.01), default=1.0, show_default=True,
+            "--time-scale", type=FiniteRange(min=0.01), default=1.0, show_default=True,
             help="Of the lab: so many recorded seconds pass in one.",
         ),
     ]  # fmt: skip
@@ -135,7 +139,7 @@ def renting_options(command: Command) -> Command:
             help="Told of the end, of 80 % of the budget, and of a leak.  [env: BENCHCTL_HOOK]",
         ),
         click.option(
-            "--patience", type=click.FloatRange(min=1), default=900.0, show_default=True, metavar="SECONDS",
+            "--patience", type=FiniteRange(min=1), default=900.0, show_default=True, metavar="SECONDS",
             help="How long a server may be out of reach before its job is given up.",
         ),
         click.option("--detach", is_flag=True, help="Leave the sweep running by itself; 'status --follow' watches it."),
@@ -148,7 +152,7 @@ def renting_options(command: Command) -> Command:
 @click.command()
 @request_options
 @renting_options
-@click.option("--poll-seconds", type=click.FloatRange(min=0.1), help="How often to look.  [default: local 1, ssh 15]")
+@click.option("--poll-seconds", type=FiniteRange(min=0.1), help="How often to look.  [default: local 1, ssh 15]")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--yes", is_flag=True, help="Don't ask. Without it what costs money, or runs on servers, is asked for.")
 @click.option("--resume", metavar="SWEEP", help="Go on with this sweep (or the beginning of its name, or 'last').")
@@ -298,19 +302,33 @@ def _renting(asked: Mapping[str, Any]) -> dict[str, Any]:
     if "concurrency" not in asked:
         return {}
     from benchctl.clouds.ingress import parse_ingress
+    from benchctl.hooks import settled
 
     return {
         "concurrency": asked["concurrency"],
         "per_vendor": asked["per_vendor"] or max(1, (asked["concurrency"] + 1) // 2),
         "ingress": parse_ingress(asked["ingress"]) if asked["ingress"] else "",
         "backend": asked["backend"] or "",
-        "hook": asked["hook"] or "",
+        "hook": settled(asked["hook"] or ""),
         "patience_seconds": asked["patience"],
     }
 
 
 def _list(text: str | None) -> tuple[str, ...]:
     return tuple(one.strip() for one in (text or "").split(",") if one.strip())
+
+
+_OF_RENTED = (
+    *("regions", "spot", "image", "disk_gb", "replicas", "missing", "failed", "older_than", "max_hours"),
+    *("concurrency", "per_vendor", "ingress"),
+)
+"""Options that say nothing of servers which are there already."""
+
+
+def _given(name: str) -> bool:
+    """Whether an option stands on the command line, whatever its value."""
+    context = click.get_current_context(silent=True)
+    return context is not None and context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
 
 
 def _require_clouds(asked: Mapping[str, Any], vendors: Sequence[str]) -> None:
@@ -324,12 +342,14 @@ def _require_clouds(asked: Mapping[str, Any], vendors: Sequence[str]) -> None:
     if asked["recorded"] and tuple(vendors) != (LAB,):
         raise UsageError("--recorded is for the lab alone: nothing else plays.", "Give --vendors lab, or leave it out.")
     rented = any(one in CLOUDS for one in vendors)
-    for name in ("regions", "spot", "disk_gb", "missing", "failed", "older_than"):
-        if asked[name] and not rented:
+    for name in _OF_RENTED:
+        if _given(name) and not rented:
             raise UsageError(
                 f"--{name.replace('_', '-')} belongs to vendors whose servers are rented.",
                 f"Name one of {', '.join(CLOUDS)} with --vendors, or leave it out.",
             )
+    if _given("time_scale") and LAB not in vendors:
+        raise UsageError("--time-scale is for the lab alone: nothing else plays.", "Leave it out.")
     if asked["price"] and rented:
         raise UsageError("--price is for servers of one's own; clouds' prices are the catalogue's.", "Leave it out.")
 
@@ -487,21 +507,10 @@ def _totals(planned: Plan) -> list[str]:
 
 
 def _vendors(text: str) -> tuple[str, ...]:
-    from benchctl.clouds.cloud import VENDOR_IDS
+    from benchctl.cli.options import parse_vendors
     from benchctl.request import LOCAL, VENDORS
 
-    nicknames = {theirs: ours for ours, theirs in VENDOR_IDS.items()} | {"google": "gcp", "amazon": "aws"}
-    given = (one.strip().lower() for one in text.split(",") if one.strip())
-    names = tuple(dict.fromkeys(nicknames.get(one, one) for one in given))
-    if not names:
-        raise UsageError("--vendors names no vendor.", f"Known: {', '.join(VENDORS)}.")
-    for name in names:
-        if name not in VENDORS:
-            import difflib
-
-            near = difflib.get_close_matches(name, VENDORS, n=1)
-            mend = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(VENDORS)}."
-            raise UsageError(f"There is no vendor '{name}'.", mend)
+    names = parse_vendors(text, VENDORS)
     if LOCAL in names and len(names) > 1:
         raise UsageError(
             "This machine can't be measured while it controls other servers: that would disturb the measurement.",

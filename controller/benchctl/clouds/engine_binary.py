@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchctl.errors import BenchctlError
+from benchctl.extras import extra_mend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -93,7 +94,7 @@ def install(cache: Path, report: Callable[[str], None]) -> PulumiEngine:
         from pulumi._version import version
     except ImportError as error:
         raise NoPulumiError(
-            "Pulumi's Python SDK is not installed.", "Install a vendor with it: pip install 'benchctl[hetzner]'."
+            "Pulumi's Python SDK is not installed.", f"It comes with a vendor. {extra_mend('hetzner')}"
         ) from error
     root = cache / "pulumi" / f"v{version}"
     root.parent.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from benchctl.clouds.cloud import cloud_of
 from benchctl.errors import BenchctlError, UsageError
+from benchctl.extras import extra_mend
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -29,7 +30,7 @@ def problems(vendors: Iterable[str], environment: Mapping[str, str]) -> Iterator
     for vendor in vendors:
         lacking = [name for name in MODULES[vendor] if not there(name)]
         if lacking:
-            yield f"{vendor}: {' and '.join(lacking)} can't be imported; pip install 'benchctl[{vendor}]'."
+            yield f"{vendor}: {' and '.join(lacking)} can't be imported. {extra_mend(vendor)}"
             continue
         problem = cloud_of(vendor).login_problem(environment)
         if problem:

@@ -26,6 +26,7 @@ from llama_bench_core import state
 
 from benchctl import hooks
 from benchctl.clouds.cloud import CloudError, cloud_of, vendor_id
+from benchctl.clouds.logins import some_login
 from benchctl.clouds.verdicts import (
     MARGIN_SECONDS,
     Book,
@@ -40,6 +41,7 @@ from benchctl.clouds.verdicts import (
     regions_of,
 )
 from benchctl.errors import BenchctlError
+from benchctl.extras import extra_mend
 from benchctl.ledger import FILE, Ledger, jobs_of, read_book, sweep_names
 from benchctl.refusals import Refusal
 from benchctl.request import CLOUDS
@@ -221,12 +223,12 @@ def reap(
     environment = dict(os.environ if environment is None else environment)
     patience = patience or Patience()
     with contextlib.ExitStack() as held:
-        books, notes = _read_books(home, own, clock, None if dry_run else held, sweep)
+        books, notes, unread = _read_books(home, own, clock, None if dry_run else held, sweep)
         rows = _rows(engine)
         asked = _Asked(
             books, rows, sweep, everything, orphans, grace_seconds, dry_run, environment, report, clock, patience
         )
-        chosen, skipped, problems = _choose(asked, vendors, clients)
+        chosen, skipped, problems = _choose(asked, vendors, clients, unread)
         states = _States(home, asked, backend, stacks)
         if not dry_run:
             asked = replace(asked, rows=states.end_strays())
@@ -326,24 +328,24 @@ def _read_books(
     clock: Callable[[], float],
     held: contextlib.ExitStack | None,
     only: str,
-) -> tuple[tuple[Book, ...], list[str]]:
-    """The books of the sweeps that rent, and what could not be read.
+) -> tuple[tuple[Book, ...], list[str], list[str]]:
+    """The books of the sweeps that rent; what to say of those that can't be read; and whose these are, if asked for.
 
     Those that nobody runs, and that could be resumed, are held while the reaper works, so that none is resumed in the
     middle of it.
     """
-    books, notes = [], []
+    books, notes, unread = [], [], []
     for name in sweep_names(home):
         if ledger is not None and name == ledger.sweep:
             continue
         try:
             book = read_book(home, name)
             jobs = tuple(jobs_of(book))
-        except BenchctlError as error:
-            notes.append(f"The book of {name} was left out: {error}")
-            continue
-        except (KeyError, TypeError, AttributeError):
-            notes.append(f"The book of {name} is damaged; its things are judged by their expiry alone.")
+        except (BenchctlError, KeyError, TypeError, AttributeError) as error:
+            why = str(error) if isinstance(error, BenchctlError) else f"The book of {name} is damaged."
+            notes.append(f"{why} Things of {name} are judged by their expiry alone.")
+            if not only or only == name:
+                unread.append(name)
             continue
         if not any(job.rented for job in jobs):
             continue
@@ -364,7 +366,7 @@ def _read_books(
     if ledger is not None:
         request = ledger.request
         books.append(Book(ledger.sweep, ledger.jobs, Holder.CALLER, 0.0, request.hook, request.backend))
-    return tuple(books), notes
+    return tuple(books), notes, unread
 
 
 def _holder(folder: Path, sweep: str, held: contextlib.ExitStack | None) -> Holder:
@@ -421,7 +423,7 @@ def _seconds(moment: datetime | None) -> float | None:
 
 
 def _choose(
-    asked: _Asked, vendors: Sequence[str] | None, clients: Mapping[str, Client] | None
+    asked: _Asked, vendors: Sequence[str] | None, clients: Mapping[str, Client] | None, unread: Sequence[str]
 ) -> tuple[dict[str, Client], dict[str, str], dict[str, str]]:
     """The vendors' clients; the vendors that need not be asked; those that can't be, though they should."""
     chosen: dict[str, Client] = {}
@@ -437,16 +439,23 @@ def _choose(
             if not missing:
                 chosen[cloud.name] = cloud.client(asked.environment, asked.regions(cloud.name))
         except ImportError as error:
-            missing = f"its client is not installed ({error.name})."
+            missing = _not_installed(name, error)
         except BenchctlError as error:
             missing = str(error)
         if not missing:
             continue
-        if vendors is not None or asked.may_hold(name):
+        # whoever set a login, even half of one, may have rented with it, on another machine for example
+        if vendors is not None or asked.may_hold(name) or some_login(name, asked.environment):
             problems[name] = missing
+        elif unread:
+            problems[name] = f"{missing} What {', '.join(unread)} rented is not known, as the book can't be read."
         else:
             skipped[name] = missing
     return chosen, skipped, problems
+
+
+def _not_installed(vendor: str, error: ImportError) -> str:
+    return f"its client can't be imported ({error.name}). {extra_mend(vendor)}"
 
 
 # ── one vendor ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -482,6 +491,8 @@ class _VendorRun:
             self._rounds()
         except _GivenUpError as error:
             self.problem = str(error)
+        except ImportError as error:  # some import their SDK only when they are asked
+            self.problem = _not_installed(self.vendor, error)
         except Exception as error:  # noqa: BLE001 - one vendor's client must not end the others' work
             self.problem = f"its client failed: {type(error).__name__}: {error}"
         finally:

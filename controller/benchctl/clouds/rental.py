@@ -444,6 +444,8 @@ class Rental:
             "launched_at": launched,
             "gone_at": job.gone_at,
             "budget_per_hour": job.budget_per_hour,
+            "price_per_hour": job.price_per_hour,
+            "currency": job.currency,
         }
         self._say(f"{job.job}: no server in {_where(job)} ({fault.refusal or 'unknown words'}): {fault.said}")
         return self._ledger.update(job.job, attempts=(*job.attempts, noted), launched_at=launched)
@@ -650,7 +652,13 @@ def _with_last(job: JobState) -> tuple[Mapping[str, Any], ...]:
     """The servers that a job has had, the newest among them, which makes room for the next."""
     if not job.launched_at:
         return job.past
-    last = {"launched_at": job.launched_at, "gone_at": job.gone_at, "budget_per_hour": job.budget_per_hour}
+    last = {
+        "launched_at": job.launched_at,
+        "gone_at": job.gone_at,
+        "budget_per_hour": job.budget_per_hour,
+        "price_per_hour": job.price_per_hour,
+        "currency": job.currency,
+    }
     return (*job.past, last)
 
 

@@ -32,6 +32,7 @@ from urllib.parse import urlsplit
 
 from benchctl.clouds import engine_binary, engine_process, engine_said
 from benchctl.errors import BenchctlError
+from benchctl.extras import extra_mend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -141,7 +142,7 @@ def warm_up(vendors: Iterable[str]) -> None:
                 importlib.import_module(module)
             except ImportError as error:
                 raise StackError(
-                    f"{module}, which {vendor} needs, can't be imported: {error}.", f"pip install 'benchctl[{vendor}]'"
+                    f"{module}, which {vendor} needs, can't be imported: {error}.", extra_mend(vendor)
                 ) from error
 
 

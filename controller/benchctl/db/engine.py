@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
 from benchctl.errors import DatabaseError
+from benchctl.extras import extra_mend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -157,9 +158,7 @@ def _engine(url: URL, create: bool) -> Engine:
     try:
         return create_engine(url, connect_args={"connect_timeout": 10})
     except (ModuleNotFoundError, NoSuchModuleError) as error:
-        raise DatabaseError(
-            "The driver for PostgreSQL is not installed.", "Install it with: pip install 'benchctl[postgres]'"
-        ) from error
+        raise DatabaseError("The driver for PostgreSQL is not installed.", extra_mend("postgres")) from error
 
 
 def _sqlite_path(url: URL) -> Path | None:

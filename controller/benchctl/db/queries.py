@@ -18,7 +18,7 @@ from benchctl import stats
 from benchctl.db.naming import NICKNAMES, find_model
 from benchctl.db.schema import Job, Measurement, RawRun, Server, Sweep
 from benchctl.errors import UsageError
-from benchctl.names import sweep_meant
+from benchctl.names import LAST, sweep_meant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -209,12 +209,14 @@ def _was_measured() -> Any:
 
 
 def find_sweep(session: Session, name: str) -> str:
-    """The sweep that ``name``, or the beginning of it, means.
+    """The sweep that ``name``, the beginning of it, or ``last`` means.
 
     Raises:
         UsageError: there is none, or several.
     """
     known = list(session.scalars(select(Sweep.sweep_id).order_by(Sweep.created_at.desc())))
+    if name == LAST and known:
+        return known[0]
     meant = sweep_meant(name, known)
     if meant is not None:
         return meant

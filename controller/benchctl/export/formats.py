@@ -11,6 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from benchctl.errors import BenchctlError
+from benchctl.extras import extra_mend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -212,6 +213,4 @@ def _pyarrow() -> ModuleType:
     try:
         return importlib.import_module("pyarrow")
     except ImportError as error:
-        raise BenchctlError(
-            "Parquet needs pyarrow, which is not installed.", "Install it with: pip install 'benchctl[parquet]'"
-        ) from error
+        raise BenchctlError("Parquet needs pyarrow, which is not installed.", extra_mend("parquet")) from error

@@ -63,6 +63,15 @@ def test_help_imports_nothing_heavy(checkout: Path, arguments: list[str]) -> Non
         (["--vendors", "aws,hcloud", "--budget", "0"], ["lists no server of aws, hetzner", "benchctl catalog pull"]),
         (["--vendors", "hetzner,local"], ["two sweeps"]),
         (["--vendors", "hetzer"], ["Did you mean 'hetzner'?"]),
+        (["--replicas", "3"], ["--replicas belongs to vendors whose servers are rented"]),
+        (["--replicas", "1"], ["--replicas belongs"]),
+        (["--image", "debian-12"], ["--image belongs"]),
+        (["--vendors", "ssh", "--inventory", "hosts.yml", "--max-hours", "2"], ["--max-hours belongs"]),
+        (["--vendors", "gcp", "--time-scale", "2"], ["--time-scale is for the lab alone"]),
+        (["--vendors", "gcp", "--max-hours", "nan"], ["'nan' is no finite number"]),
+        (["--vendors", "lab", "--time-scale", "nan"], ["'nan' is no finite number"]),
+        (["--vendors", "lab", "--time-scale", "inf"], ["'inf' is no finite number"]),
+        (["--vendors", "google,local"], ["two sweeps"]),
         (["--missing"], ["--missing belongs to vendors whose servers are rented"]),
         (["--vendors", "gcp", "--older-than", "3x"], ["'3x' is no age", "90d"]),
         (["--vendors", "gcp", "--price", "1USD/h"], ["--price is for servers of one's own"]),
@@ -90,6 +99,27 @@ def test_wrong_usage_is_one_sentence_and_status_2(
     assert done.returncode == 2, done.stderr
     for word in words:
         assert word in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(home.sweeps.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--patience", "nan"], "'nan' is no finite number"),
+        (["--patience", "inf"], "'inf' is no finite number"),
+        (["--poll-seconds", "inf"], "'inf' is no finite number"),
+        (["--concurrency", "3"], "--concurrency belongs to vendors whose servers are rented"),
+        (["--vendors", "lab", "--hook", "tell 'me"], "The hook can't be split into words"),
+    ],
+)
+def test_what_a_sweep_alone_asks_for_is_checked_at_its_start(
+    benchctl: Run, home: Home, arguments: list[str], words: str
+) -> None:
+    """Said in one sentence, before anything is begun."""
+    done = benchctl("sweep", "--dry-run", *arguments)
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(home.sweeps.iterdir())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import pytest
 from benchctl import doctor
 from benchctl.clouds import ready
 from benchctl.doctor import State
+from benchctl.extras import extra_mend
 from benchctl.llama_bench_binary import EngineError, Origin, resolve
 from benchctl.request import CLOUDS
 from llama_bench_core.command import NotLlamaBenchError
@@ -127,7 +129,21 @@ def test_a_vendor_whose_packages_are_not_installed(home: Home, monkeypatch: pyte
     monkeypatch.setattr(ready, "there", lambda name: name != "boto3")
     found = {f.check: f for f in doctor.examine(home, {}) if f.vendor == "aws"}
     assert found["sdk"].state is State.OK
-    assert (found["client"].found, found["client"].mend) == ("boto3 is not installed", "pip install 'benchctl[aws]'")
+    assert found["client"].found == "boto3 is not installed"
+    assert "pip install '.[aws]' (in benchctl's checkout)" in found["client"].mend
+
+
+@pytest.mark.parametrize(("receipt", "way"), [("uv-receipt.toml", "uv tool"), ("pipx_metadata.json", "pipx")])
+def test_an_extra_comes_the_way_benchctl_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, receipt: str, way: str
+) -> None:
+    """From the checkout, and never by a name that anybody could register."""
+    (tmp_path / receipt).touch()
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    said = extra_mend("gcp")
+    assert f"{way} install" in said
+    assert "'.[gcp]'" in said
+    assert "benchctl[" not in said
 
 
 def test_credentials_are_looked_for_and_never_shown(home: Home) -> None:

@@ -131,3 +131,34 @@ def test_a_command_that_reads_nothing_is_well() -> None:
 def test_without_a_hook_nobody_is_told() -> None:
     """No hook, no complaint."""
     assert hooks.tell("", hooks.ENDED, {}) == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("./tell.sh --to 'some one'", "{here}/tell.sh --to 'some one'"),
+        ("'my hooks/tell.sh'", "'{here}/my hooks/tell.sh'"),
+        ("/usr/bin/tell  me", "/usr/bin/tell  me"),
+        ("tell ./me", "tell ./me"),
+        ("https://host/./path 'x", "https://host/./path 'x"),
+        ("", ""),
+    ],
+)
+def test_a_command_is_the_same_in_every_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, meant: str
+) -> None:
+    """A detached sweep, and a reaper later, run it from another one."""
+    monkeypatch.chdir(tmp_path)
+    assert hooks.settled(given) == meant.format(here=tmp_path)
+
+
+def test_a_relative_command_is_told_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is run, whatever the folder is by then."""
+    program = tmp_path / "tell.sh"
+    program.write_text(f"#!/bin/sh\ncat > '{tmp_path}/told'\n")
+    program.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    hook = hooks.settled("./tell.sh")
+    monkeypatch.chdir("/")
+    assert hooks.tell(hook, hooks.LEAK, {"sweep": "s1"}) == ""
+    assert "s1" in (tmp_path / "told").read_text()

@@ -58,3 +58,27 @@ def test_what_is_over_is_marked() -> None:
 def test_own_servers_are_not_rented() -> None:
     """A job on a server of one's own is none of this."""
     assert account("s", [job("a", lifetime_seconds=0)], {}, NOW)["alive"] == []
+
+
+def test_earlier_servers_of_a_job_are_paid_for() -> None:
+    """One that was lost before a resume, one that was tried in vain, at their own prices and in their own currency."""
+    earlier = {
+        "launched_at": (NOW - timedelta(hours=5)).isoformat(), "gone_at": (NOW - timedelta(hours=4)).isoformat(),
+        "budget_per_hour": None, "price_per_hour": 3.0, "currency": "USD",
+    }  # fmt: skip
+    tried = {
+        **earlier, "launched_at": (NOW - timedelta(hours=3)).isoformat(),
+        "gone_at": (NOW - timedelta(hours=2)).isoformat(), "price_per_hour": 0.5, "currency": "EUR",
+    }  # fmt: skip
+    found = account("s", [job("a", past=(earlier,), attempts=(tried,))], {}, NOW)
+    assert found["spent"] == {"EUR": 0.5, "USD": 5.0}
+    assert found["committed"] == {"EUR": 0.5, "USD": 7.0}
+
+
+def test_older_books_say_one_price() -> None:
+    """Where an earlier server's price is not written down, that of its job stands for it."""
+    earlier = {
+        "launched_at": (NOW - timedelta(hours=5)).isoformat(), "gone_at": (NOW - timedelta(hours=4)).isoformat(),
+        "budget_per_hour": None,
+    }  # fmt: skip
+    assert account("s", [job("a", past=(earlier,))], {}, NOW)["spent"] == {"USD": 4.0}
