@@ -134,6 +134,18 @@ def test_sold_out_there_means_the_next_place(bench: Bench) -> None:
 
 
 @pytest.mark.usefixtures("no_ssh", "quick")
+def test_a_type_that_is_retired_in_one_place_is_rented_in_the_next(bench: Bench) -> None:
+    """Hetzner retires its types location by location; elsewhere they are sold on."""
+    bench.ledger.update("cx22", server="cpx31")
+    job = bench.rental.rent("cx22")
+    assert (job.stage, job.region) == (READY, "nbg1")
+    assert [(one["region"], one["refusal"]) for one in job.attempts] == [("fsn1", "not_offered")]
+    bench.rental.give_back("cx22")
+    bench.reap()
+    assert bench.world.alive("hetzner") == []
+
+
+@pytest.mark.usefixtures("no_ssh", "quick")
 def test_nowhere_to_be_had_leaves_nothing(bench: Bench) -> None:
     """All places are sold out: the reason sums it up, and the cloud holds only what the sweep's jobs share."""
     bench.world.fault("stock", vendor="hetzner", call="create", kind="server", times=99)
