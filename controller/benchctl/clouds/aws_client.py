@@ -21,7 +21,10 @@ SPOT_REQUEST = "spot-request"
 """A kind of AWS alone; it goes before its server, which it could start again."""
 
 HOME_REGION = "us-east-1"
-"""Where STS and the list of regions are asked when no region is set."""
+"""Where STS and the list of regions are asked when no region is set: no account has to opt into it."""
+
+_OTHER_PARTITIONS = ("cn-", "us-gov-", "us-iso")
+"""What the regions begin with whose logins :data:`HOME_REGION` does not know."""
 
 REGIONS_AT_ONCE = 8
 
@@ -217,7 +220,8 @@ class AwsClient:
 
     def _home(self) -> str:
         named = self._environment.get("AWS_REGION") or self._environment.get("AWS_DEFAULT_REGION")
-        return named or (self._given[0] if self._given else HOME_REGION)
+        elsewhere = self._given and all(one.startswith(_OTHER_PARTITIONS) for one in self._given)
+        return named or (self._given[0] if elsewhere else HOME_REGION)
 
     def _login_works(self) -> bool:
         with self._lock:
