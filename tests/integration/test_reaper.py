@@ -367,7 +367,7 @@ def test_what_a_region_had_that_went_down_is_left(home: Home, engine: Engine) ->
     client = ScriptedClient([server()])
     down = without("fsn1", Refusal.OUTAGE, client)
     client.before_find = lambda: down() if client.deleted else None
-    report = run(home, engine, client)
+    report = run(home, engine, client, patience=Patience(0.3, 0.01, 0.05, settle_seconds=0))
     assert [one.outcome for one in report.findings] == [Outcome.LEFT]
     assert jobs_of(read_book(home, "s1"))[0].alive
 
