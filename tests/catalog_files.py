@@ -34,6 +34,7 @@ class Kind:
     family: str = ""
     status: str = "ACTIVE"
     identifier: str = ""
+    disk_gb: int = 0
 
     @property
     def server_id(self) -> str:
@@ -111,9 +112,9 @@ def _server(kind: Kind, at: str) -> dict[str, Any]:
         "cpu_cores": max(1, kind.vcpus // 2), "cpu_architecture": "X86_64", "cpu_flags": '["avx2"]', "cpus": "[]",
         "memory_amount": int(kind.memory_gib * 1024), "gpu_count": kind.gpus, "gpu_model": kind.gpu_model,
         "gpu_memory_min": int(kind.gpu_memory_gib * 1024) or None,
-        "gpu_memory_total": int(kind.gpu_memory_gib * 1024 * kind.gpus) or None, "gpus": "[]", "storage_size": 0,
-        "storages": "[]", "inbound_traffic": 0.0, "outbound_traffic": 0.0, "ipv4": 0, "status": kind.status,
-        "observed_at": at,
+        "gpu_memory_total": int(kind.gpu_memory_gib * 1024 * kind.gpus) or None, "gpus": "[]",
+        "storage_size": kind.disk_gb, "storages": "[]", "inbound_traffic": 0.0, "outbound_traffic": 0.0, "ipv4": 0,
+        "status": kind.status, "observed_at": at,
     }  # fmt: skip
 
 

@@ -42,8 +42,11 @@ MOST_PLACES = MOST_TRIES
 OWN_DISK_GB = 8
 """Of a disk that comes with the type, what the system itself takes, GB."""
 
-DISK_BY_TYPE = ("hcloud", "upcloud")
+DISK_BY_TYPE = ("hcloud",)
 """Vendors (as the database calls them) whose boot disk has the size that the type has."""
+
+DISK_FROM_TYPE = ("upcloud",)
+"""Vendors whose boot disk costs nothing up to the size that the type has, and may be larger."""
 
 _ARCHITECTURES = {"X86_64": X86_64, "I386": X86_64, "ARM64": ARM64}
 """The catalogue's word and ours. AWS lists types that take both as I386; Macs, rented by the day, are left out."""
@@ -234,6 +237,7 @@ def _server(row: Any, places: tuple[Place, ...], allocation: str) -> Server:
         vcpus=int(row.vcpus or 0),
         allocation=allocation,
         server_id=row.server_id,
+        own_disk_gb=int(row.storage_size or 0) if row.vendor_id in DISK_FROM_TYPE else 0,
         rented=True,
     )
 

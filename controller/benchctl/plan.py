@@ -154,6 +154,7 @@ class Server:
         replica: 1, 2, ... where several instances of a type are measured.
         allocation: ``ONDEMAND`` or ``SPOT``.
         server_id: the database's identifier, where it is another than the name.
+        own_disk_gb: size of the disk whose price is in the type's, where it may be larger at a price of its own, GB.
         rented: whether it is rented for the sweep, and given back.
         left_out: why it can't be measured at all; empty when it can.
     """
@@ -170,6 +171,7 @@ class Server:
     replica: int = 1
     allocation: str = "ONDEMAND"
     server_id: str = ""
+    own_disk_gb: int = 0
     rented: bool = False
     left_out: str = ""
 

@@ -58,6 +58,8 @@ _RULES: tuple[tuple[Refusal, str], ...] = (
     (Refusal.QUOTA, r"exceeding (?:approved|quota) [\w. -]*quota|exceeding quota limits|\bPublicIPCountLimitReached\b"),
     (Refusal.QUOTA, r"\bresource_limit_exceeded\b|\b[A-Z0-9_]+_LIMIT_REACHED\b"),
     (Refusal.QUOTA, r"not eligible for Free Tier"),
+    # no longer rented in that one place: Hetzner retires types location by location
+    (Refusal.NOT_OFFERED, r'is unavailable in "[^"]+" and can no longer be ordered'),
     # no longer rented to anyone; before NOT_OFFERED, whose words are near
     (Refusal.DEPRECATED, r"is obsolete and cannot be used|can no longer be ordered|has been retired"),
     # sold out: AWS, GCP, Azure, Hetzner, UpCloud
@@ -79,6 +81,8 @@ _RULES: tuple[tuple[Refusal, str], ...] = (
     (Refusal.NOT_OFFERED, r"[Aa]rchitecture '?[\w,]+'? .*(?:not match|does not support)"),
     (Refusal.NOT_OFFERED, r"is not available in the current region|cannot boot Hypervisor Generation"),
     (Refusal.NOT_OFFERED, r"\bNotAvailableForSubscription\b|\bLocationNotAvailableFor|\bRequestDisallowedByAzure\b"),
+    # where an organisation lets its people make things: a policy of locations (or of sizes, which are others elsewhere)
+    (Refusal.NOT_OFFERED, r"violates constraint '?constraints/gcp\.resourceLocations\b|\bRequestDisallowedByPolicy\b"),
     (Refusal.NOT_OFFERED, r"does not support availability zones|\bAvailabilityZoneNotSupported\b"),
     (Refusal.NOT_OFFERED, r"provided for the VM size is not valid|The zone\(s\) '[^']*' for resource"),
     (Refusal.NOT_OFFERED, r"VM size only supports a CPU Architecture of|does not support the storage account type"),

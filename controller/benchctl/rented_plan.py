@@ -85,7 +85,7 @@ def lived(job: JobPlan, max_hours: float, disk_gb: int) -> JobPlan:
         job,
         session_seconds=seconds,
         lifetime_seconds=seconds + allowances,
-        disk_gb=disk_gb or disk_needed(job.fetch_bytes),
+        disk_gb=disk_gb or disk_needed(job.fetch_bytes, job.server.own_disk_gb),
     )
 
 
@@ -106,9 +106,15 @@ def session_left(job: JobState, now: datetime, *, spent_seconds: float = 0.0) ->
     return min(job.session_seconds, most) if job.session_seconds else most
 
 
-def disk_needed(model_bytes: int) -> int:
-    """Size of a boot disk that holds the models, GB."""
-    return max(DISK_GB, math.ceil(model_bytes / 1e9) + DISK_BESIDE_GB)
+def disk_needed(model_bytes: int, own_gb: int = 0) -> int:
+    """Size of a boot disk that holds the models, GB.
+
+    Args:
+        model_bytes: size of the models.
+        own_gb: size of the disk that the type's price has in it; no more is asked for than it takes.
+    """
+    least = math.ceil(model_bytes / 1e9) + DISK_BESIDE_GB
+    return max(own_gb or DISK_GB, least)
 
 
 def expected_cost(job: JobPlan, price: Price | None = None) -> float | None:

@@ -329,6 +329,16 @@ _WORDS = {
         401,
         "AWS was not able to validate the provided access credentials",
     ),  # _CODES
+    # https://github.com/aws/karpenter-provider-aws/issues/7370
+    faults.DENIED: (
+        "UnauthorizedOperation",
+        403,
+        (
+            "You are not authorized to perform this operation. User: arn:aws:iam::123456789012:user/u is not "
+            "authorized to perform: {action} on resource: r with an explicit deny in a service control policy. "
+            "Encoded authorization failure message: g4oZ"
+        ),
+    ),
     faults.OUTAGE: ("Unavailable", 503, "The service is unavailable. Please try again shortly."),  # _CODES
     # terraform-plugin-sdk, retry.StateChangeConf
     faults.TIMEOUT: (
@@ -472,12 +482,17 @@ class Aws(Vendor):
         settings, environment = self.world.login
         return str(settings.get("region") or environment.get("AWS_REGION") or REGIONS[0])
 
+    def calls_from(self) -> str:
+        return self.region()
+
     def configure(self, settings: Mapping[str, Any], environment: Mapping[str, str]) -> None:
         del settings
         if not environment.get("AWS_ACCESS_KEY_ID"):
             # https://github.com/hashicorp/aws-sdk-go-base, internal/awsconfig; terraform-provider-aws shows it so
             raise Refused("No valid credential sources found. Please see https://www.pulumi.com/registry/packages/aws/")
-        if environment["AWS_ACCESS_KEY_ID"] != self.KEY_ID:
+        # the provider asks the region's own STS, which knows no keys of an account that has not opted into the region:
+        # https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_temp_enable-regions.html
+        if environment["AWS_ACCESS_KEY_ID"] != self.KEY_ID or self.region() not in REGIONS:
             raise Refused(
                 "validating provider credentials: retrieving caller identity from STS: operation error STS: "
                 "GetCallerIdentity, https response error StatusCode: 403, RequestID: 0, api error "
@@ -507,6 +522,7 @@ class Aws(Vendor):
     def create(self, token: str, inputs: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         what, operation = OPERATIONS[token]
         introduced = f"{what.format(name=self.name_of(token, inputs))}: operation error EC2: {operation}"
+        self._moto.started()  # before a rule looks a type up, which imports moto, and with it images of moto's own
         with self.store.lock:
             if refused := first(RULES, self, token, inputs, check=False):
                 refused.text = f"{introduced}|{refused.text}"
@@ -700,6 +716,10 @@ class Aws(Vendor):
         code, status, text = _WORDS[effect]
         if effect == faults.QUOTA and inputs.get("instanceMarketOptions"):
             code, status, text = _SPOT_QUOTA
+        if effect == faults.DENIED:
+            what, operation = OPERATIONS[INSTANCE if "instanceType" in inputs else GROUP]
+            introduced = f"{what.format(name=inputs.get('name', ''))}: operation error EC2: {operation}"
+            return Refused(f"{introduced}|{text.format(action=f'ec2:{operation}')}", code, status)
         return Refused(text.format(type=kind, zone=zone), code, status)
 
     # -- the API ------------------------------------------------------------------------------------------------------
@@ -712,7 +732,7 @@ class Aws(Vendor):
         asked = dict(parse_qsl(request.body.decode(), keep_blank_values=True))
         action = asked.get("Action", "")
         if service == "sts":
-            if key != self.KEY_ID:
+            if key != self.KEY_ID or region not in REGIONS:
                 raise Refused("The security token included in the request is invalid.", "InvalidClientTokenId", 403)
             self.world.api(Call(self.name, "login"))
             return self._forward(request, request.body)

@@ -10,6 +10,7 @@ QUOTA, STOCK, THROTTLED, UNAUTHORIZED, OUTAGE, TIMEOUT = (
 )  # fmt: skip
 """Refusals that every vendor has words for (``Vendor.words``)."""
 
+DENIED = "denied"  # an organisation's policy forbids it, at AWS
 SLOW = "slow"  # the call takes `seconds` longer
 HOLD = "hold"  # the call waits until the test says `release`, or HOLD_SECONDS at most
 AFTER = "after"  # a create that fails after the server was made, and the engine is told of nothing
@@ -17,7 +18,7 @@ AFTER_KEPT = "after-kept"  # the same, and the engine keeps what was made in its
 FAILS = "fails"  # a delete that fails, in the vendor's words for an outage
 LIES = "lies"  # a delete that says done and did nothing
 
-EFFECTS = (QUOTA, STOCK, THROTTLED, UNAUTHORIZED, OUTAGE, TIMEOUT, SLOW, HOLD, AFTER, AFTER_KEPT, FAILS, LIES)
+EFFECTS = (QUOTA, STOCK, THROTTLED, UNAUTHORIZED, OUTAGE, TIMEOUT, DENIED, SLOW, HOLD, AFTER, AFTER_KEPT, FAILS, LIES)
 
 
 HOLD_SECONDS = 300.0

@@ -34,6 +34,9 @@ TYPES: dict[str, tuple[str, tuple[str, ...]]] = {
 """Architecture and locations by type; made up of the vendor's families, not its full list."""
 
 RETIRED = ("cx11", "cx21", "cx31", "cx41", "cx51")
+RETIRED_IN = {"cpx31": ("fsn1",)}
+"""Types go from one location after the other."""
+
 IMAGES = {
     "ubuntu-24.04": ("x86", "arm"),
     "debian-12": ("x86", "arm"),
@@ -95,8 +98,15 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "server-type-retired", SERVER,
         lambda _, inputs: inputs.get("serverType") in RETIRED,
+        'Server Type "{serverType}" is unavailable in all locations and can no longer be ordered',
+        "https://github.com/hetznercloud/terraform-provider-hcloud/blob/main/internal/deprecation; the same words in "
+        "hetzner.hcloud's deprecated_server_type_warning",
+    ),
+    Rule(
+        "server-type-retired-here", SERVER,
+        lambda _, inputs: inputs.get("location") in RETIRED_IN.get(str(inputs.get("serverType")), ()),
         'Server Type "{serverType}" is unavailable in "{location}" and can no longer be ordered',
-        "https://github.com/hetznercloud/terraform-provider-hcloud/blob/main/internal/deprecation",
+        "https://github.com/Dakera-AI/dakera-deploy/pull/185",
     ),
     Rule(
         "image-not-for-architecture", SERVER,

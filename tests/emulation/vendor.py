@@ -107,6 +107,10 @@ class Vendor:
         """The zone, or region, that inputs or state name; for faults in one place."""
         return str(inputs.get("zone") or inputs.get("location") or inputs.get("region") or "")
 
+    def calls_from(self) -> str:
+        """The region in which the provider that calls works, where the API is one per region."""
+        return ""
+
     def name_of(self, token: str, inputs: Mapping[str, Any]) -> str:  # noqa: ARG002
         """The name in the cloud that inputs or state give."""
         return str(inputs.get("name") or "")

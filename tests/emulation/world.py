@@ -72,7 +72,7 @@ class World:
                 vendor.configure(*self.login)
             return {}
         if name == "invoke":
-            call = Call(vendor.name, "invoke", name=body["function"], via="engine")
+            call = Call(vendor.name, "invoke", place=vendor.calls_from(), name=body["function"], via="engine")
             with self.noted(call):
                 self.strike(call, body["arguments"])
                 return {"answer": vendor.invoke(body["function"], body["arguments"])}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from benchctl.clouds.aws import CLOUD
 from benchctl.clouds.aws_client import AwsClient
-from benchctl.clouds.cloud import CloudError
+from benchctl.clouds.cloud import ClosedRegionError, CloudError, PartialListError
 from benchctl.refusals import Refusal, classify
 from emulation import aws as emulated_aws
 from emulation.engine import Engine, killed_in_create, nothing_written_holds, said_about
@@ -266,6 +266,46 @@ def test_regions_are_those_that_the_account_has_enabled(world: Emulated, tmp_pat
 
 def test_a_region_that_the_account_has_not_opted_into_holds_nothing_of_ours(world: Emulated) -> None:
     assert client_of(world, REGION, emulated_aws.NOT_OPTED_INTO).find() == []
+
+
+def test_who_we_are_is_asked_where_every_login_is_known(world: Emulated) -> None:
+    """Not in the first of the planned regions: its STS may not know the keys."""
+    assert client_of(world, emulated_aws.NOT_OPTED_INTO, REGION).whoami()
+    assert client_of(world, emulated_aws.NOT_OPTED_INTO).find() == []
+
+
+@pytest.mark.parametrize(("effect", "refusal"), [("denied", Refusal.NOT_OFFERED), ("outage", Refusal.OUTAGE)])
+def test_a_region_that_does_not_answer_hides_no_other(
+    world: Emulated, engine: Engine, effect: str, refusal: Refusal
+) -> None:
+    """An organisation's policy, or an outage: the list says what the other regions have, and which it lacks."""
+    engine.up("one", lambda: {"id": _instance("benchctl-one").id})
+    world.fault(effect, vendor="aws", call="list", place="eu-west-1", times=1000)
+    with pytest.raises(PartialListError) as caught:
+        AwsClient(world.environment, attempts=1).find()
+    assert ("server", "benchctl-one") in [(one.kind, one.name) for one in caught.value.found]
+    assert {region: one.refusal for region, one in caught.value.missing.items()} == {"eu-west-1": refusal}
+    assert isinstance(caught.value.missing["eu-west-1"], ClosedRegionError) == (effect == "denied")
+    assert caught.value.answered
+
+
+def test_where_no_region_answers_nothing_is_known(world: Emulated) -> None:
+    """An account that may not look anywhere has no empty cloud."""
+    world.fault("denied", vendor="aws", call="list", times=1000)
+    with pytest.raises(PartialListError) as caught:
+        AwsClient(world.environment).find()
+    assert (caught.value.answered, caught.value.refusal) == (False, Refusal.ACCOUNT)
+
+
+def test_the_list_of_regions_is_asked_for_where_the_organisation_allows_it(world: Emulated, tmp_path: Path) -> None:
+    """An organisation in Europe may deny its accounts us-east-1 altogether."""
+    engine = Engine(world, tmp_path, {**world.environment, "AWS_REGION": "eu-west-1"})
+    engine.up("one", lambda: {"id": _instance("benchctl-one").id})
+    world.fault("denied", vendor="aws", place="us-east-1", via="api", times=1000)
+    with pytest.raises(PartialListError) as caught:
+        AwsClient(world.environment).find()
+    assert list(caught.value.missing) == ["us-east-1"]
+    assert {one.region for one in caught.value.found} == {"eu-west-1"}
 
 
 def test_a_wrong_login_is_no_empty_cloud(world: Emulated) -> None:

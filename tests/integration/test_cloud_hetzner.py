@@ -88,6 +88,7 @@ def _refused_by_the_api() -> dict[str, str]:
     after = pulumi.ResourceOptions(depends_on=[first])
     server("server-type-unknown", server_type="g2-standard-4")
     server("server-type-retired", server_type="cx11")
+    server("server-type-retired-here", server_type="cpx31", location="fsn1")
     server("image-not-for-architecture", server_type="cax11", image="alma-9")
     server("key-not-found", ssh_keys=["nobody"])
     server("location-not-found", location="us-east1")
@@ -127,7 +128,8 @@ def refusals(module_world: Emulated, tmp_path_factory: pytest.TempPathFactory) -
 WORDS = {
     "datacenter-is-gone": 'An argument named "datacenter" is not expected here',
     "server-type-unknown": "server type g2-standard-4 not found",
-    "server-type-retired": 'Server Type "cx11" is unavailable in "fsn1" and can no longer be ordered',
+    "server-type-retired": 'Server Type "cx11" is unavailable in all locations and can no longer be ordered',
+    "server-type-retired-here": 'Server Type "cpx31" is unavailable in "fsn1" and can no longer be ordered',
     "image-not-for-architecture": "image alma-9 not found",
     "key-not-found": "SSH key not found: nobody",
     "location-not-found": "location 'us-east1' not found (invalid_input",

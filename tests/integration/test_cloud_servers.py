@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import struct
 from datetime import UTC, datetime, timedelta
@@ -219,6 +220,26 @@ def test_a_plan_for_machines_has_every_figure(filled: Run) -> None:
     (arm,) = [row for row in rows if row["server"] == "t2a-standard-4"]
     assert arm["left_out"].startswith("its CPU is arm64")
     assert arm["model"] is None
+
+
+def test_a_disk_that_the_price_has_in_it_is_taken_as_it_is(run: Run, home: Home, tmp_path: Path) -> None:
+    """At UpCloud no more is asked for than the plan has, where that suffices; what it lacks keeps no model away."""
+    small = Kind("upcloud", "2xCPU-64GB", 2, 64, identifier="u1", disk_gb=30)
+    large = Kind("upcloud", "4xCPU-64GB", 4, 64, identifier="u2", disk_gb=160)
+    catalogue = write_database(
+        tmp_path / "a.db", (small, large), vendors=("upcloud",), zones=(),
+        regions=(("upcloud", "de-fra1", "de-fra1", "Frankfurt (DE)", "[]"),),
+    )  # fmt: skip
+    lines = [Line(one.name, 0.1, vendor="upcloud", region="de-fra1", currency="EUR") for one in (small, large)]
+    done = run("catalog", "import", catalogue, write_prices(tmp_path / "p.csv", *lines))
+    assert done.exit_code == 0, done.output
+    jobs = {one.server.name: one for one in plan_of(asked(vendors="upcloud", suite="default"), home).running}
+    needed = jobs[small.name].fetch_bytes / 1e9 + 20
+    assert 30 < needed < 160, "the models need more than the small plan has"
+    assert not any(one.left_out for one in jobs[small.name].models if "disk" in one.left_out)
+    assert jobs[small.name].disk_gb == math.ceil(needed)
+    assert jobs[large.name].disk_gb == 160
+    assert plan_of(asked(vendors="upcloud", disk_gb=500), home).running[0].disk_gb == 500
 
 
 def test_a_budget_counts_in_its_own_currency_with_a_dated_rate(filled: Run, home: Home, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from benchctl.clouds.cloud import PartialListError
 from benchctl.clouds.reaper import Outcome, Patience, ReapReport, reap
 from benchctl.clouds.spec import SHARED_JOB, Asked, resource_name
 from benchctl.db.engine import open_database, reading
@@ -28,7 +29,7 @@ from scripted_cloud import ScriptedClient, refused, thing
 from sqlalchemy import select
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from benchctl.home import Home
@@ -322,6 +323,68 @@ def test_a_list_that_fails_after_a_delete_proves_nothing(home: Home, engine: Eng
     report = run(home, engine, client)
     assert [one.outcome for one in report.findings] == [Outcome.LEFT]
     assert jobs_of(read_book(home, "s1"))[0].alive
+
+
+def without(region: str, refusal: Refusal, client: ScriptedClient) -> Callable[[], None]:
+    """What a client does of which one region does not answer."""
+
+    def list_the_others() -> None:
+        client.calls.append(("find", ""))
+        found = [one for one in client.things.values() if one.region != region]
+        raise PartialListError(found, {region: refused(f"no list of {region}", refusal)}, answered=True)
+
+    return list_the_others
+
+
+def test_a_region_that_is_down_keeps_no_other_from_being_cleaned(home: Home, engine: Engine) -> None:
+    """What the others list is destroyed; what may be in it is believed in still, and nothing is called clean."""
+    begin(home, engine, rented(), rented("cx32", region="nbg1"))
+    client = ScriptedClient([server(), server("cx32", region="nbg1")])
+    client.before_find = without("nbg1", Refusal.OUTAGE, client)
+    report = run(home, engine, client)
+    assert client.deleted == [resource_name("s1", "cx22")]
+    assert [one.verdict.resource.name for one in report.destroyed] == client.deleted
+    assert "nbg1" in report.problems["hetzner"]
+    assert not report.clean
+    assert rows(engine) == {resource_name("s1", "cx22"): "gone", resource_name("s1", "cx32"): "asked"}
+    assert {job.job: job.alive for job in jobs_of(read_book(home, "s1"))} == {"cx22": False, "cx32": True}
+
+
+def test_a_region_that_answers_again_is_cleaned(home: Home, engine: Engine) -> None:
+    """It is asked as often as a vendor is that is down."""
+    begin(home, engine, rented(region="nbg1"))
+    client = ScriptedClient([server(region="nbg1")])
+    down = without("nbg1", Refusal.OUTAGE, client)
+    client.before_find = lambda: down() if client.looks < 2 else None
+    report = run(home, engine, client)
+    assert report.clean
+    assert client.things == {}
+
+
+def test_what_a_region_had_that_went_down_is_left(home: Home, engine: Engine) -> None:
+    """A list without it proves nothing."""
+    begin(home, engine)
+    client = ScriptedClient([server()])
+    down = without("fsn1", Refusal.OUTAGE, client)
+    client.before_find = lambda: down() if client.deleted else None
+    report = run(home, engine, client, patience=Patience(0.3, 0.01, 0.05, settle_seconds=0))
+    assert [one.outcome for one in report.findings] == [Outcome.LEFT]
+    assert jobs_of(read_book(home, "s1"))[0].alive
+
+
+@pytest.mark.parametrize("ours", [False, True])
+def test_a_region_that_may_not_be_asked_matters_where_something_of_ours_may_be(
+    home: Home, engine: Engine, ours: bool
+) -> None:
+    """An organisation denies its accounts regions: nothing can be there, unless the books say so."""
+    begin(home, engine, *([rented(region="nbg1")] if ours else [rented()]))
+    client = ScriptedClient([] if ours else [server()])
+    client.before_find = without("nbg1", Refusal.NOT_OFFERED, client)
+    report = run(home, engine, client)
+    assert client.things == {}
+    assert report.clean is not ours
+    assert jobs_of(read_book(home, "s1"))[0].alive is ours
+    assert any("nbg1" in one for one in (report.problems.values() if ours else report.notes))
 
 
 def test_vendors_without_login(home: Home, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import pytest
 from benchctl.budget import committed
 from benchctl.clouds import engine_process
 from benchctl.clouds import rental as rentals
+from benchctl.clouds.cloud import vendor_id
 from benchctl.clouds.reaper import reap
 from benchctl.clouds.rental import GaveUpError, LeakError, Rental
 from benchctl.clouds.stacks import Stacks
@@ -23,6 +24,7 @@ from benchctl.ledger import GONE, PROVISIONING, READY, JobState, Ledger
 from benchctl.models import load_models
 from benchctl.request import SweepRequest
 from benchctl.suites import load_suite
+from emulation.aws import NOT_OPTED_INTO
 from sqlalchemy import select
 
 if TYPE_CHECKING:
@@ -35,20 +37,29 @@ SWEEP = "20261126-0000-hetzner-ab12"
 
 
 def place(zone: str, price: float = 0.01) -> dict[str, Any]:
-    return {"region": zone, "zone": zone, "price_per_hour": price, "currency": "EUR", "budget_per_hour": price}
+    region = zone.rstrip("abc") if zone.count("-") == 2 else zone  # as AWS calls its zones
+    return {"region": region, "zone": zone, "price_per_hour": price, "currency": "EUR", "budget_per_hour": price}
 
 
 class Bench:
     """A rental with all that it says."""
 
     def __init__(
-        self, home: Home, world: Emulated, *zones: str, budget: float | None = None, others: Sequence[JobState] = ()
+        self,
+        home: Home,
+        world: Emulated,
+        *zones: str,
+        vendor: str = "hetzner",
+        server: str = "cx22",
+        budget: float | None = None,
+        others: Sequence[JobState] = (),
     ) -> None:
         suite = load_suite("quick")
-        request = SweepRequest(("hetzner",), suite, tuple(load_models()[name] for name in suite.model_names))
+        self.vendor = vendor
+        request = SweepRequest((vendor,), suite, tuple(load_models()[name] for name in suite.model_names))
         job = JobState(
-            job="cx22", vendor="hcloud", server="cx22", host="cx22", architecture="x86_64", lifetime_seconds=3600,
-            places=tuple(place(zone) for zone in zones),
+            job=server, vendor=vendor_id(vendor), server=server, host=server, architecture="x86_64",
+            lifetime_seconds=3600, places=tuple(place(zone) for zone in zones),
         )  # fmt: skip
         self.world, self.home = world, home
         self.engine = open_database(home.database_url)
@@ -56,9 +67,10 @@ class Bench:
         self.said: list[str] = []
         self.cancelled = threading.Event()
         self.environment = environment = {**os.environ, **world.environment}
+        self.stacks = Stacks(home, environment=environment)
         self.rental = Rental(
             self.ledger,
-            Stacks(home, environment=environment),
+            self.stacks,
             ingress=lambda _vendor: "203.0.113.7/32",
             say=self.said.append,
             budget=budget,
@@ -69,11 +81,12 @@ class Bench:
 
     def reap(self) -> None:
         """What a sweep does at its end: what its jobs shared goes too."""
-        self.ledger.update("cx22", status="finished")
+        for job in self.ledger.jobs:
+            self.ledger.update(job.job, status="finished")
         found = reap(
-            self.home, self.engine, sweep=SWEEP, own=self.ledger, vendors=["hetzner"], environment=self.environment
+            self.home, self.engine, sweep=SWEEP, own=self.ledger, vendors=[self.vendor], environment=self.environment
         )
-        assert found.clean
+        assert found.clean, found.problems
 
     def rows(self) -> dict[str, str]:
         """What the database says of every resource that was asked for."""
@@ -142,6 +155,18 @@ def test_sold_out_there_means_the_next_place(bench: Bench) -> None:
     assert (job.attempts[0]["price_per_hour"], job.attempts[0]["currency"]) == (0.01, "EUR")
     # also the server that was made although the create failed, and that the list shows late
     assert bench.world.names("hetzner", "server") == [job.host]
+
+
+@pytest.mark.usefixtures("no_ssh", "quick")
+def test_a_type_that_is_retired_in_one_place_is_rented_in_the_next(bench: Bench) -> None:
+    """Hetzner retires its types location by location; elsewhere they are sold on."""
+    bench.ledger.update("cx22", server="cpx31")
+    job = bench.rental.rent("cx22")
+    assert (job.stage, job.region) == (READY, "nbg1")
+    assert [(one["region"], one["refusal"]) for one in job.attempts] == [("fsn1", "not_offered")]
+    bench.rental.give_back("cx22")
+    bench.reap()
+    assert bench.world.alive("hetzner") == []
 
 
 @pytest.mark.usefixtures("no_ssh", "quick")
@@ -228,6 +253,44 @@ def test_a_login_that_is_refused_stops_the_vendor(bench: Bench) -> None:
     with pytest.raises(GaveUpError, match="unauthorized") as caught:
         bench.rental.rent("cx22")
     assert caught.value.vendor_stopped
+
+
+@pytest.fixture
+def aws(home: Home, world: Emulated) -> Iterator[Bench]:
+    """A sweep at AWS whose cheapest place is in a region that the account has not opted into."""
+    made = Bench(home, world, f"{NOT_OPTED_INTO}a", "eu-west-1a", "us-east-1b", vendor="aws", server="m7i.large")
+    yield made
+    made.engine.dispose()
+
+
+@pytest.mark.usefixtures("no_ssh", "quick")
+@pytest.mark.parametrize("effect", ["denied", "outage"])
+def test_a_region_that_is_closed_to_the_account_is_left_for_the_next(aws: Bench, effect: str) -> None:
+    """Neither one that is not opted into nor one that the organisation denies stops AWS; nothing is called a leak.
+
+    What is in the third is given back, though a list of everything can't be had, for whatever reason.
+    """
+    if effect == "denied":
+        aws.world.fault("denied", vendor="aws", place="eu-west-1", times=1000)
+    else:
+        aws.world.fault("denied", vendor="aws", place="eu-west-1", via="engine", times=1000)
+    job = aws.rental.rent("m7i.large")
+    assert [(one["region"], one["refusal"]) for one in job.attempts] == [
+        (NOT_OPTED_INTO, "not_offered"),
+        ("eu-west-1", "not_offered"),
+    ]
+    assert (job.stage, job.region) == (READY, "us-east-1")
+    if effect == "outage":
+        aws.world.fault("outage", vendor="aws", place="eu-west-1", via="api", times=1000)
+    assert aws.rental.exists(job)
+    assert aws.rental.give_back("m7i.large").stage == GONE
+    assert aws.world.names("aws", "server") == []
+    if effect == "outage":
+        aws.world.mend()
+    aws.reap()
+    assert aws.world.alive("aws") == []
+    assert set(aws.rows().values()) <= {"gone", "refused"}
+    assert aws.stacks.names() == []
 
 
 @pytest.mark.usefixtures("no_ssh", "quick")

@@ -9,8 +9,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from benchctl.clouds.cloud import CloudError
+from benchctl.clouds.cloud import ClosedRegionError, CloudError, PartialListError
 from benchctl.clouds.deletion import until_gone
+from benchctl.clouds.faults import fault_of
 from benchctl.clouds.spec import LABEL_EXPIRES, LABEL_JOB, LABEL_SWEEP, PREFIX, Resource, expiry_of
 from benchctl.refusals import Refusal, classify, shortened
 
@@ -21,7 +22,13 @@ SPOT_REQUEST = "spot-request"
 """A kind of AWS alone; it goes before its server, which it could start again."""
 
 HOME_REGION = "us-east-1"
-"""Where STS and the list of regions are asked when no region is set."""
+"""Where STS and the list of regions are asked when no region is set: no account has to opt into it."""
+
+ENABLED_REGIONS = (HOME_REGION, "eu-west-1", "eu-central-1", "us-west-2", "ap-southeast-1")
+"""Where the list of regions is asked, one after the other, when an organisation denies its account some of them."""
+
+_OTHER_PARTITIONS = ("cn-", "us-gov-", "us-iso")
+"""What the regions begin with whose logins :data:`HOME_REGION` does not know."""
 
 REGIONS_AT_ONCE = 8
 
@@ -82,12 +89,29 @@ class AwsClient:
         return self._account
 
     def find(self) -> list[Resource]:
-        """Everything of ours in the regions, by label, by name, and by our security group or key."""
+        """Everything of ours in the regions, by label, by name, and by our security group or key.
+
+        Raises:
+            PartialListError: some regions did not answer, or the account's organisation denies them to it.
+            CloudError: none answered.
+        """
         regions = self._regions()
         for region in regions:  # sessions of boto3 are not for threads, their clients are
             self._client("ec2", region)
+        found: list[Resource] = []
+        missing: dict[str, CloudError] = {}
         with ThreadPoolExecutor(max_workers=REGIONS_AT_ONCE) as pool:
-            return [one for found in pool.map(self._find_in, regions) for one in found]
+            for region, listed in zip(regions, pool.map(self._find_in, regions), strict=True):
+                if isinstance(listed, CloudError):
+                    missing[region] = listed
+                else:
+                    found += listed
+        if not missing:
+            return found
+        answered = len(missing) < len(regions)
+        if not answered and not any(isinstance(one, ClosedRegionError) for one in missing.values()):
+            raise missing[regions[0]]
+        raise PartialListError(found, missing, answered=answered)
 
     def delete(self, resource: Resource) -> None:
         """Delete it and wait until EC2 says that it is gone.
@@ -117,7 +141,8 @@ class AwsClient:
 
     # --- what is listed
 
-    def _find_in(self, region: str) -> list[Resource]:
+    def _find_in(self, region: str) -> list[Resource] | CloudError:
+        """What is there, or why it can't be said."""
         try:
             return [
                 *self._unique(region, "server", _servers, "describe_instances", ("tag:Name",)),
@@ -131,10 +156,13 @@ class AwsClient:
                 *self._unique(region, "key", _keys, "describe_key_pairs", ("key-name",)),
             ]
         except CloudError as error:
+            fault = fault_of("aws", error.said)
+            if not fault.doubtful or not self._login_works():
+                return error
             # good keys get AuthFailure, too, in a region that the account has not opted into: nothing of ours is there
-            if _code(error) == "AuthFailure" and self._login_works():
+            if _code(error) == "AuthFailure":
                 return []
-            raise
+            return ClosedRegionError(error.problem, said=error.said)
 
     def _unique(
         self,
@@ -212,12 +240,22 @@ class AwsClient:
     def _regions(self) -> tuple[str, ...]:
         if self._given:
             return self._given
-        said = self._call("ec2", self._home(), "describe_regions", AllRegions=False)
-        return tuple(sorted(row["RegionName"] for row in said["Regions"]))
+        errors: list[CloudError] = []
+        for region in dict.fromkeys((self._home(), *ENABLED_REGIONS)):
+            try:
+                said = self._call("ec2", region, "describe_regions", AllRegions=False)
+            except CloudError as error:
+                errors.append(error)
+                if not fault_of("aws", error.said).doubtful:
+                    break
+            else:
+                return tuple(sorted(row["RegionName"] for row in said["Regions"]))
+        raise errors[0]
 
     def _home(self) -> str:
         named = self._environment.get("AWS_REGION") or self._environment.get("AWS_DEFAULT_REGION")
-        return named or (self._given[0] if self._given else HOME_REGION)
+        elsewhere = self._given and all(one.startswith(_OTHER_PARTITIONS) for one in self._given)
+        return named or (self._given[0] if elsewhere else HOME_REGION)
 
     def _login_works(self) -> bool:
         with self._lock:

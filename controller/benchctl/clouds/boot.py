@@ -42,7 +42,14 @@ HOST_KEY_FILE = "/etc/ssh/ssh_host_ed25519_key"
 END = "benchctl-end"
 """Name of the processes that switch the server off."""
 
-_SHUT_DOWN = 'shutdown -P "+$(( ($1 - $(date +%s) + 59) / 60 ))"'
+LATE_MINUTES = 6
+"""How long after the expiry the system's own shutdown comes, for a server whose other end failed.
+
+Five minutes before a shutdown that was told its time /run/nologin is written (shutdown(8) of systemd), and nobody but
+root is let in any more: the results, collected last of all, would stay behind.
+"""
+
+_SHUT_DOWN = f'shutdown -P "+$(( ($1 - $(date +%s) + 59) / 60 + {LATE_MINUTES} ))"'
 _WATCH = 'while [ "$(date +%s)" -lt "$1" ]; do sleep 15; done; systemctl poweroff || poweroff -f'
 _WATCH_BEHIND = 'setsid sh -c "$2" "$0" "$1" </dev/null >/dev/null 2>&1 &'
 """Plain shell, because this early in the boot neither ``shutdown`` nor a timer works: logind and the bus are not up,
@@ -61,7 +68,7 @@ def user_data(spec: InstanceSpec, *, shut_down: bool = False, google: bool = Fal
         spec: the server that is wanted.
         shut_down: the server switches itself off when its time is over, for clouds that then delete it. Twice, each
             as early as it can be: ``bootcmd`` runs at every boot, before the network, and holds after a reboot too;
-            ``runcmd`` runs once, late, with what was then left until the expiry, and is seen by ``shutdown --show``.
+            ``runcmd`` runs once, late, is told to come a few minutes after that, and is seen by ``shutdown --show``.
         google: keeps Google's guest agent from making host keys of its own.
 
     Raises:

@@ -10,13 +10,13 @@ import importlib
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from benchctl.errors import BenchctlError, UsageError
+from benchctl.refusals import Refusal
 from benchctl.request import CLOUDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from benchctl.clouds.spec import Asked, InstanceSpec, Resource, SharedSpec
-    from benchctl.refusals import Refusal
 
 VENDOR_IDS = {"hetzner": "hcloud"}
 """Vendors whose identifier in the database is another than their name on the command line."""
@@ -35,6 +35,34 @@ class CloudError(BenchctlError):
         self.refusal, self.said = refusal, said or problem
 
 
+DENIED = (Refusal.NOT_OFFERED, Refusal.ACCOUNT)
+"""Why a region says nothing, and would say the same again: it is closed to the account, or we may not look there."""
+
+
+class ClosedRegionError(CloudError):
+    """A region that the account's organisation denies it: nothing can be made there, or seen that was there before."""
+
+    def __init__(self, problem: str, *, said: str = "") -> None:
+        super().__init__(problem, refusal=Refusal.NOT_OFFERED, said=said)
+
+
+class PartialListError(CloudError):
+    """Some of a vendor's regions did not say what they have. Of the others everything is known.
+
+    Attributes:
+        found: what the others have.
+        missing: the regions that did not answer, and why.
+        answered: whether any region did.
+    """
+
+    def __init__(self, found: Sequence[Resource], missing: Mapping[str, CloudError], *, answered: bool) -> None:
+        # what may pass comes first: who only knows that the list failed asks again
+        why = min(missing.values(), key=lambda error: error.refusal in DENIED)
+        refusal = Refusal.ACCOUNT if why.refusal in DENIED else why.refusal
+        super().__init__(f"{', '.join(missing)}: {why}", refusal=refusal, said=why.said)
+        self.found, self.missing, self.answered = list(found), dict(missing), answered
+
+
 class Client(Protocol):
     """A vendor's own client: what looks at the cloud, and does not believe our state.
 
@@ -50,6 +78,9 @@ class Client(Protocol):
 
         By label, and by name where a kind can't be labelled; disks, addresses and interfaces that a server of ours
         left behind are found too.
+
+        Raises:
+            PartialListError: some regions did not answer; it has what the others list.
         """
         ...
 

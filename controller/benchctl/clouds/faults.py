@@ -32,10 +32,11 @@ class Fault:
         said: the vendor's words in one line.
         scope: of a quota: where it holds, ``region`` or ``account``.
         family: of a quota: whether it counts only servers of the same family.
-        gpus: of a quota: whether it counts GPUs.
+        gpus: of a quota: whether it counts GPUs of all kinds.
         sized: of a quota: whether a smaller server may still fit.
         zones: zones that the vendor says have room, or have the type.
         everywhere: whether it would be the same in every place.
+        closed: whether the whole region is closed to the account.
         doubtful: whether the login may be good in spite of these words; see :meth:`asked`.
     """
 
@@ -47,18 +48,21 @@ class Fault:
     sized: bool = False
     zones: tuple[str, ...] = ()
     everywhere: bool = False
+    closed: bool = False
     doubtful: bool = False
 
     def asked(self, login_works: bool) -> Fault:
         """The same after the vendor was asked who we are.
 
-        AWS says ``AuthFailure`` also to good keys in a region that the account has not opted into, where it is then
-        the region that is not offered.
+        AWS refuses good keys, too, in a region that the account has not opted into (``AuthFailure`` of EC2,
+        ``InvalidClientTokenId`` of the region's STS), and an organisation's policy denies its accounts whole regions:
+        it is then the region that is not offered.
         """
         if not self.doubtful:
             return self
-        refusal = Refusal.NOT_OFFERED if login_works else self.refusal
-        return replace(self, refusal=refusal, doubtful=False)
+        if not login_works:
+            return replace(self, closed=False, doubtful=False)
+        return replace(self, refusal=Refusal.NOT_OFFERED, doubtful=False)
 
 
 _EVERYWHERE = re.compile(
@@ -69,7 +73,14 @@ _EVERYWHERE = re.compile(
 """What is wrong with what was asked for, not with where."""
 
 _ZONES = re.compile(r"(?:or choosing|your request\s+in the) ((?:[a-z]+-[a-z0-9-]+(?:, )?)+?)(?:[.\s]|$)")
-_AUTH_FAILURE = re.compile(r"\bAuthFailure\b")
+_BAD_KEYS = re.compile(
+    r"\b(?:AuthFailure|InvalidClientTokenId)\b|Invalid credentials configured|(?i:unable to validate aws )"
+)
+"""What AWS, and its Pulumi provider, say of keys that are bad, or only unknown in that region."""
+
+_DENIED = re.compile(r"with an explicit deny\b")
+"""Of an organisation's policy for the most part, which forbids regions, or types of servers."""
+
 _NO_LIMIT_AT_ALL = re.compile(r"limit of 0 allows|Limit: 0(?:\.0)?\b")
 _GCP_QUOTA = re.compile(r"Quota '(?P<name>[^']+)' exceeded\.?\s*(?:Limit: (?P<limit>[\d.]+))?(?P<globally> globally)?")
 _AZURE_FAMILY = re.compile(r"exceeding approved \w*Family\b", re.IGNORECASE)
@@ -92,16 +103,24 @@ def fault_of(vendor: str, message: str, refusal: Refusal | None = None) -> Fault
     if kind in (Refusal.DEPRECATED, Refusal.MEMORY):
         return replace(fault, everywhere=True)
     if kind is Refusal.ACCOUNT:
-        return replace(fault, doubtful=vendor == "aws" and bool(_AUTH_FAILURE.search(message)))
+        return _login(message, fault) if vendor == "aws" else fault
     return fault
+
+
+def _login(message: str, fault: Fault) -> Fault:
+    """AWS's words for a login that may be good elsewhere."""
+    unknown, denied = bool(_BAD_KEYS.search(message)), bool(_DENIED.search(message))
+    # who may make what a server needs, and not the server, is denied that type
+    closed = unknown or (denied and "RunInstances" not in message)
+    return replace(fault, doubtful=unknown or denied, closed=closed)
 
 
 def _quota(vendor: str, message: str, fault: Fault) -> Fault:
     sized = not _NO_LIMIT_AT_ALL.search(message)
     if vendor == "aws":
-        # vCPUs per region and group of families ("instance bucket")
-        return replace(fault, family="VcpuLimitExceeded" in message or "InstanceLimitExceeded" in message,
-                       sized=sized and "VcpuLimitExceeded" in message)  # fmt: skip
+        # vCPUs per region and group of families ("instance bucket"), and so are those of the spot market
+        vcpus = bool(re.search(r"\b(?:VcpuLimitExceeded|MaxSpotInstanceCountExceeded)\b", message))
+        return replace(fault, family=vcpus or "InstanceLimitExceeded" in message, sized=sized and vcpus)
     if vendor == "gcp":
         return _gcp_quota(message, fault)
     if vendor == "azure":
@@ -118,14 +137,16 @@ def _gcp_quota(message: str, fault: Fault) -> Fault:
     found = _GCP_QUOTA.search(message)
     name = found["name"] if found else ""
     everywhere = bool(found and found["globally"]) or name.endswith("_ALL_REGIONS") or name in ("NETWORKS", "FIREWALLS")
-    counts_gpus = "GPUS" in name
+    # of GPUS_ALL_REGIONS alone every GPU counts; the others are of one kind, and GPUs don't go by vCPUs
+    all_gpus = bool(re.fullmatch(r"(?:PREEMPTIBLE_)?GPUS_ALL_REGIONS", name))
+    one_gpu = "GPUS" in name and not all_gpus
     counts_cpus = "CPUS" in name
     return replace(
         fault,
         scope=ACCOUNT if everywhere else REGION,
-        family=counts_cpus and not everywhere,
-        gpus=counts_gpus,
-        sized=(counts_cpus or counts_gpus) and not _NO_LIMIT_AT_ALL.search(message),
+        family=one_gpu or (counts_cpus and not everywhere),
+        gpus=all_gpus,
+        sized=(counts_cpus or all_gpus) and not _NO_LIMIT_AT_ALL.search(message),
     )
 
 

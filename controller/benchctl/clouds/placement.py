@@ -5,7 +5,8 @@ refusal        what follows
 =============  ======================================================================================================
 stock          the next zone of the region (first those that the vendor names), then the next region
 quota          the next region; remembered for the whole sweep; a quota of the account ends it at once
-not offered    the next zone, then the next region; nothing where it would be the same everywhere
+not offered    the next zone, then the next region; nothing where it would be the same everywhere; the next region at
+               once where this one is closed to the account, which is remembered for the whole sweep
 throttled      the same place, later
 outage         the same place, later; then the next region
 account        stop the vendor
@@ -139,14 +140,17 @@ class Barred:
             return self._stopped.get(vendor, "")
 
     def learn(self, fault: Fault, job: JobState) -> None:
-        """Remember what a fault says of other servers, too: a quota, or a login that does not work."""
+        """Remember what a fault says of other servers, too: a quota, a closed region, a login that does not work."""
         if fault.refusal is Refusal.ACCOUNT and not fault.doubtful:
             self.stop(job.vendor, fault.said)
-        if fault.refusal is not Refusal.QUOTA:
+        if fault.refusal is Refusal.NOT_OFFERED and fault.closed:
+            bar = _Bar(job.region, "", 0, fault.said)
+        elif fault.refusal is Refusal.QUOTA:
+            family = GPU_FAMILY if fault.gpus else family_of(job.vendor, job.server) if fault.family else ""
+            region = EVERYWHERE if fault.scope == ACCOUNT else job.region
+            bar = _Bar(region, family, job.vcpus if fault.sized else 0, fault.said)
+        else:
             return
-        family = GPU_FAMILY if fault.gpus else family_of(job.vendor, job.server) if fault.family else ""
-        region = EVERYWHERE if fault.scope == ACCOUNT else job.region
-        bar = _Bar(region, family, job.vcpus if fault.sized else 0, fault.said)
         with self._lock:
             self._bars[job.vendor] = (*self._bars.get(job.vendor, ()), bar)
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from llama_bench_core import state
 
 from benchctl import hooks
-from benchctl.clouds.cloud import CloudError, cloud_of, vendor_id
+from benchctl.clouds.cloud import DENIED, CloudError, PartialListError, cloud_of, vendor_id
 from benchctl.clouds.logins import some_login
 from benchctl.clouds.verdicts import (
     MARGIN_SECONDS,
@@ -138,10 +138,11 @@ class ReapReport:
 
     Attributes:
         findings: everything that was listed, by vendor, kind and name.
-        problems: vendors that could not be asked though they may hold something: why, in one sentence.
+        problems: vendors that could not be asked, or not in all their regions, though they may hold something: why, in
+            one sentence.
         skipped: vendors that were not asked, and need not have been: why.
         notes: what else a person should know.
-        asked: the vendors that answered.
+        asked: the vendors that answered for all that may hold something.
         stacks: names of the Pulumi stacks that were removed.
         dry: whether it only looked.
     """
@@ -300,10 +301,11 @@ class _Asked:
             and (not self.sweep or row.sweep == self.sweep)
         ]
 
-    def may_hold(self, vendor: str) -> bool:
-        """Whether this vendor may have something of ours, by the books."""
-        return bool(self.rows_of(vendor)) or any(
-            job.alive and job.vendor == vendor_id(vendor)
+    def may_hold(self, vendor: str, region: str = "") -> bool:
+        """Whether this vendor, or one region of it, may have something of ours, by the books."""
+        wanted = ("", region) if region else None
+        return any(wanted is None or row.region in wanted for row in self.rows_of(vendor)) or any(
+            job.alive and job.vendor == vendor_id(vendor) and (wanted is None or job.region in wanted)
             for book in self.books
             if not self.sweep or book.sweep == self.sweep
             for job in book.jobs
@@ -472,6 +474,7 @@ class _VendorRun:
         self.vendor, self.problem = vendor, ""
         self.notes: list[str] = []
         self.listed: list[Resource] | None = None  # the last list, once it can be believed
+        self.missing: Mapping[str, CloudError] = {}  # the regions that the last list is without, and why
         self.stop = threading.Event()
         self.done = threading.Event()
         self._asked, self._client = asked, client
@@ -482,13 +485,21 @@ class _VendorRun:
 
     @property
     def believed(self) -> Sequence[Resource] | None:
-        """The last list; nothing where it was never had, or where the vendor was left to itself."""
+        """The last list; nothing where it was never had, or where the vendor was left to itself.
+
+        What a region had that does not answer any more is in it still.
+        """
         return self.listed if self.done.is_set() and not self.stop.is_set() else None
+
+    def unseen(self, region: str) -> bool:
+        """Whether the last list says nothing of a region, or of one of which nobody knows which it is."""
+        return region in self.missing or (not region and bool(self.missing))
 
     def run(self) -> None:
         """All of it; never raises."""
         try:
             self._rounds()
+            self._note_missing()
         except _GivenUpError as error:
             self.problem = str(error)
         except ImportError as error:  # some import their SDK only when they are asked
@@ -519,9 +530,12 @@ class _VendorRun:
         asked, patience = self._asked, self._asked.patience
         deadline = asked.clock() + patience.deadline_seconds
         believed = asked.rows_of(self.vendor)
-        clean = rounds = failures = 0
+        clean = rounds = failures = partial = 0
+        listed: list[Resource] = []
         while True:
-            listed = self._list(deadline)
+            listed = self._list(deadline, listed)
+            # a region that may answer yet is asked as often as a vendor is
+            partial = partial + 1 if any(one.refusal not in DENIED for one in self.missing.values()) else 0
             verdicts = asked.judge(listed)
             doomed = [one for one in verdicts if one.doomed]
             with self._mutex:
@@ -535,7 +549,7 @@ class _VendorRun:
             clean = 0 if doomed else clean + 1
             # One list is enough where nothing is missing in it and nothing was changed.
             enough = patience.looks if rounds or self._missing(believed, listed) else 1
-            if not doomed and clean >= enough and not waiting:
+            if not doomed and clean >= enough and not waiting and not 0 < partial < patience.tries:
                 self.listed = listed
                 return
             if asked.clock() >= deadline or self.stop.is_set():
@@ -549,7 +563,7 @@ class _VendorRun:
                 failures = 0 if self._delete(doomed, rounds, deadline) else failures + 1
                 rounds += 1
             # what was refused gets longer and longer pauses; what only lingers in a list is looked for as before
-            self._pause(failures if doomed else 0, deadline)
+            self._pause(failures if doomed else partial, deadline)
 
     def _waiting(self, believed: Iterable[Row], listed: Sequence[Resource]) -> list[Row]:
         books = {book.sweep: book for book in self._asked.books}
@@ -562,8 +576,8 @@ class _VendorRun:
             names = {one.name for one in listed} | {one.resource.name for one in self._seen.values()}
         return [row for row in believed if row.name not in names]
 
-    def _list(self, deadline: float) -> list[Resource]:
-        """What the API lists.
+    def _list(self, deadline: float, before: Sequence[Resource]) -> list[Resource]:
+        """What the API lists; of regions that don't answer what they had ``before``.
 
         Raises:
             _GivenUpError: it can't be had.
@@ -571,13 +585,31 @@ class _VendorRun:
         patience = self._asked.patience
         for attempt in range(1, patience.tries + 1):
             try:
-                return list(self._client.find())
+                found, self.missing = list(self._client.find()), {}
+                return found
             except CloudError as error:
+                if isinstance(error, PartialListError) and error.answered:
+                    self.missing = error.missing
+                    return [*error.found, *(one for one in before if one.region in error.missing)]
                 final = attempt == patience.tries or self._asked.clock() >= deadline or self.stop.is_set()
                 if error.refusal is Refusal.ACCOUNT or final:
                     raise _GivenUpError(str(error)) from error
             self._pause(attempt, deadline)
         raise _GivenUpError("it was never asked")  # pragma: no cover - the loop returns or raises
+
+    def _note_missing(self) -> None:
+        """Say which regions were not looked into: a problem where something of ours may be, else a note."""
+        notable = {
+            region: error
+            for region, error in self.missing.items()
+            if error.refusal not in DENIED or self._asked.may_hold(self.vendor, region)
+        }
+        if notable:
+            self.problem = f"only {', '.join(notable)} did not say what is there: {next(iter(notable.values()))}"
+        elif self.missing:
+            self.notes.append(
+                f"{self.vendor}: the account may not look into {', '.join(self.missing)}; the books hold nothing there."
+            )
 
     def _delete(self, doomed: Sequence[Verdict], round_number: int, deadline: float) -> bool:
         """Ask for each thing's end, in the order of :data:`PHASES`; what fails is tried again after the next list.
@@ -707,7 +739,7 @@ def _bring_up_to_date(
         if run.believed is None:
             continue
         listed = {one.name: one for one in run.believed}
-        rows = asked.rows_of(run.vendor)
+        rows = [row for row in asked.rows_of(run.vendor) if not run.unseen(row.region)]
         # what a list has shown is not awaited: it is gone since
         shown = {one.verdict.resource.name for one in run.findings()}
         missing = [row for row in rows if row.name not in listed and row.name not in shown]
@@ -720,6 +752,8 @@ def _bring_up_to_date(
                 continue
             for job in book.jobs:
                 if job.vendor != vendor_id(run.vendor) or not job.alive or (book.sweep, job.job) in there:
+                    continue
+                if run.unseen(job.region):
                     continue
                 try:
                     if book.sweep not in opened:
@@ -806,6 +840,7 @@ class _States:
         """Remove the stacks of what is not there any more; the vendors' lists say what is not."""
         listed = {vendor_id(run.vendor): run.believed for run in runs if run.believed is not None}
         there = {self._owners.of(one) for resources in listed.values() for one in resources}
+        there |= {owner for run in runs for owner in self._unseen(run)}
 
         def remove(item: tuple[Stacks, str, str, str]) -> bool:
             states, stack, sweep, vendor = item
@@ -835,6 +870,16 @@ class _States:
             8,
             STACK_SECONDS,
         )
+
+    def _unseen(self, run: _VendorRun) -> Iterator[tuple[str, str]]:
+        """Whose things may be in regions that did not answer."""
+        for row in self._asked.rows_of(run.vendor):
+            if run.unseen(row.region):
+                yield self._owners.by_name(row.name)
+        for book in self._asked.books:
+            for job in book.jobs:
+                if job.alive and job.vendor == vendor_id(run.vendor) and run.unseen(job.region):
+                    yield book.sweep, job.job
 
     def _forsaken(self) -> Iterator[tuple[Stacks, str, str, str, str]]:
         """The stacks that nobody will use: whose, and of which job and vendor."""

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchctl.budget import may_start
 from benchctl.clouds import keys
-from benchctl.clouds.cloud import CloudError, cloud_of
+from benchctl.clouds.cloud import DENIED, ClosedRegionError, CloudError, PartialListError, cloud_of
 from benchctl.clouds.faults import fault_of
 from benchctl.clouds.placement import Barred, GiveUp, StopVendor, TryAt, WaitThen, first_step, next_step
 from benchctl.clouds.spec import (
@@ -121,9 +121,14 @@ class Listing:
         self._lock = threading.Lock()
         self._began = float("-inf")
         self._found: list[Resource] = []
+        self._missing: Mapping[str, CloudError] = {}
 
-    def fresh(self, older_by_seconds: float = 0.0) -> list[Resource]:
+    def fresh(self, older_by_seconds: float = 0.0, *, region: str = "") -> list[Resource]:
         """A list that was asked for after this call began, or at most so long before.
+
+        Args:
+            older_by_seconds: how long before.
+            region: where what is looked for can be: other regions may fail to answer. Empty where it can be in any.
 
         Raises:
             CloudError: the API refuses, or can't be reached.
@@ -132,8 +137,13 @@ class Listing:
         with self._lock:
             if self._began < asked:
                 began = self._clock()
-                self._found = self.client.find()
+                try:
+                    self._found, self._missing = self.client.find(), {}
+                except PartialListError as error:
+                    self._found, self._missing = error.found, error.missing
                 self._began = began
+            if self._missing and (not region or region in self._missing):
+                raise self._missing.get(region) or next(iter(self._missing.values()))
             return list(self._found)
 
 
@@ -203,6 +213,8 @@ class Rental:
                 killed += isinstance(error, StackKilledError)
                 again = isinstance(error, StackKilledError) and killed < ENGINE_KILLS
                 fault = self._understood(self._ledger.job(name), error)
+                if fault.closed:
+                    self._note_never_shared(self._ledger.job(name))
             # nothing of a failed try may stay, also where the vendor says that nothing was made
             job = self.give_back(name, stage=PROVISIONING)
             if self._cancelled.is_set():
@@ -375,7 +387,7 @@ class Rental:
             held = self._stacks.resources(stack)
             if not held or any(one.pending for one in held):
                 return {}
-            listed = {one.name for one in self.listing(cloud).fresh()}
+            listed = {one.name for one in self.listing(cloud).fresh(region=shared.scope)}
             return self._stacks.outputs(stack) if all(one.name in listed for one in asked) else {}
         except BenchctlError:
             return {}  # making it says what is wrong
@@ -404,17 +416,29 @@ class Rental:
                     raise
                 if held is None:
                     held = self._stacks.resources(stack)
-            self._delete_unknown(cloud, asked, {one.name for one in held})
+            self._delete_unknown(cloud, shared.scope, asked, {one.name for one in held})
             self._cancelled.wait(LOOK_SECONDS)
         raise AssertionError("the last try returns or raises")  # pragma: no cover
 
-    def _delete_unknown(self, cloud: Cloud, asked: Sequence[Asked], known: set[str]) -> None:
+    def _delete_unknown(self, cloud: Cloud, scope: str, asked: Sequence[Asked], known: set[str]) -> None:
         """Delete what jobs were to share and the engine does not know of: it would be in the way of its own names."""
         names = {one.name for one in asked}
         with contextlib.suppress(CloudError):  # what is in the way still is said by the next try
-            for one in self.listing(cloud).fresh():
+            for one in self.listing(cloud).fresh(region=scope):
                 if one.name in names - known:
                     self.listing(cloud).client.delete(one)
+
+    def _note_never_shared(self, job: JobState) -> None:
+        """Write down that in a region that is closed to the account nothing was made that jobs would share."""
+        cloud = cloud_of(job.vendor)
+        scope = cloud.shared_scope(job.region)
+        if scope is None or f"{cloud.name}/{scope}" in self._shared:
+            return
+        with contextlib.suppress(BenchctlError):
+            if self._stacks.resources(self.shared_stack(cloud.name, scope)):
+                return  # from before it was closed
+            for one in cloud.shared_resources(self._shared_spec(cloud, scope, self.spec(job))):
+                self._ledger.resource(one.name, "refused")
 
     def _shared_spec(self, cloud: Cloud, scope: str, spec: InstanceSpec) -> SharedSpec:
         longest = max((one.lifetime_seconds for one in self._ledger.jobs), default=0)
@@ -556,7 +580,8 @@ class Rental:
         """Delete what the API lists still, and look again until it lists nothing; returns what is left at last.
 
         A server whose creation failed may appear in the list only after a while: where a try failed, an empty list is
-        believed the second time, and where an engine was killed (``cut``) once nothing has shown for a while.
+        believed the second time, and where an engine was killed (``cut``) once nothing has shown for a while. In a
+        region that is closed to the account nothing can have been made, and nothing can be looked for.
         """
         believed_after = time.monotonic() + (CUT_SECONDS if cut else 0.0)
         deadline = believed_after + PROOF_SECONDS
@@ -566,9 +591,11 @@ class Rental:
         left: list[Resource] = []
         while True:
             try:
-                left = [one for one in self.listing(cloud).fresh() if ours(one)]
+                left = [one for one in self.listing(cloud).fresh(region=job.region if job else "") if ours(one)]
             except CloudError as error:
-                if error.refusal is Refusal.ACCOUNT or time.monotonic() > deadline:
+                if isinstance(error, ClosedRegionError) and unsure:
+                    return []
+                if error.refusal in DENIED or time.monotonic() > deadline:
                     raise LeakError(
                         f"{cloud.name} can't be asked what is left of {job.host if job else 'the sweep'}: {error}",
                         "Run 'benchctl reap' when it answers.",
@@ -598,7 +625,7 @@ class Rental:
             CloudError: the API refuses, or can't be reached.
         """
         # where a network is cut, a whole fleet is asked for one by one
-        listed = self.listing(cloud_of(job.vendor)).fresh(EXISTS_SECONDS)
+        listed = self.listing(cloud_of(job.vendor)).fresh(EXISTS_SECONDS, region=job.region)
         return any(one.kind == "server" and one.name == job.host for one in listed)
 
     # ── what is where ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -61,7 +61,7 @@ def disk_tier(server_type: str) -> str:
 
 
 def disk_size(spec: InstanceSpec) -> int:
-    """The size of the disk, GB; what is above the plan's own is billed by the hour."""
+    """The size of the disk, GB; what is above the plan's own is billed by the hour, and the planner knows that."""
     return max(SMALLEST_DISK, min(LARGEST_DISK, spec.disk_gb))
 
 

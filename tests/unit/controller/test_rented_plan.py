@@ -97,6 +97,16 @@ def test_the_disk_holds_what_is_fetched() -> None:
     assert disk_needed(0) == 75
 
 
+def test_a_disk_that_the_price_has_in_it_is_taken_as_it_is_unless_the_models_need_more() -> None:
+    """UpCloud bills by the hour what is above the plan's own; --disk-gb has the last word."""
+    small, large = a_server("a", vendor="upcloud", own_disk_gb=30), a_server("b", vendor="upcloud", own_disk_gb=160)
+    assert [one.disk_gb for one in planned(small, large).jobs] == [30, 160]
+    job = the_job(planned(small, models=(SMALL, LARGE)))
+    assert job.disk_gb == 64
+    assert not any(one.left_out for one in job.models)
+    assert the_job(planned(large, disk_gb=200)).disk_gb == 200
+
+
 def test_costs_are_billed_as_the_vendor_bills() -> None:
     """A begun hour at Hetzner is an hour; committed is never less than expected."""
     google, hetzner = (the_job(planned(a_server("a", vendor=vendor))) for vendor in ("gcp", "hcloud"))

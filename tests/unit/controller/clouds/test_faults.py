@@ -35,9 +35,14 @@ def test_scope_and_zones_are_read_of_recorded_messages(case: dict[str, Any]) -> 
     [
         ("aws", "api error VcpuLimitExceeded: your current vCPU limit of 0 allows for", REGION, True, False),
         ("aws", "api error VcpuLimitExceeded: your current vCPU limit of 32 allows for", REGION, True, True),
+        ("aws", "MaxSpotInstanceCountExceeded: Max spot instance count exceeded", REGION, True, True),
         ("gcp", "Quota 'N2_CPUS' exceeded.  Limit: 8.0 in region us-east1.", REGION, True, True),
         ("gcp", "Quota 'N2_CPUS' exceeded.  Limit: 0.0 in region us-east1.", REGION, True, False),
         ("gcp", "Quota 'CPUS_ALL_REGIONS' exceeded.  Limit: 12.0 globally.", ACCOUNT, False, True),
+        ("gcp", "Quota 'NVIDIA_L4_GPUS' exceeded.  Limit: 1.0 in region us-east1.", REGION, True, False),
+        ("gcp", "Quota 'PREEMPTIBLE_NVIDIA_A100_GPUS' exceeded.  Limit: 0.0 in region us-east1.", REGION, True, False),
+        ("gcp", "Quota 'GPUS_PER_GPU_FAMILY' exceeded.  Limit: 0.0 in region us-east1.", REGION, True, False),
+        ("gcp", "Quota 'GPUS_ALL_REGIONS' exceeded.  Limit: 1.0 globally.", ACCOUNT, False, True),
         ("gcp", "Quota 'NETWORKS' exceeded.  Limit: 5.0 globally.", ACCOUNT, False, False),
         ("azure", "OperationNotAllowed: exceeding approved Total Regional Cores quota.", REGION, False, True),
         ("azure", "OperationNotAllowed: exceeding approved standardDASv5Family Cores quota.", REGION, True, True),
@@ -53,17 +58,51 @@ def test_a_quota_holds_for_what_it_counts(vendor: str, message: str, scope: str,
     assert (fault.refusal, fault.scope, fault.family, fault.sized) == (Refusal.QUOTA, scope, family, sized)
 
 
-def test_auth_failure_is_in_doubt_until_the_vendor_is_asked_who_we_are() -> None:
-    """AWS says so to good keys in a region that the account has not opted into; only there, and only AWS."""
-    words = "api error AuthFailure: AWS was not able to validate the provided access credentials"
+DENIED = (
+    "operation error EC2: CreateSecurityGroup, api error UnauthorizedOperation: You are not authorized to perform this "
+    "operation. User: u is not authorized to perform: ec2:CreateSecurityGroup on resource: r with an explicit deny in "
+    "a service control policy"
+)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "api error AuthFailure: AWS was not able to validate the provided access credentials",
+        "retrieving caller identity from STS: api error InvalidClientTokenId: The security token is invalid.",
+        "pulumi:providers:aws resource 'default_6_18_2' has a problem: Invalid credentials configured.",
+        "unable to validate AWS AccessKeyID and/or SecretAccessKey",
+        DENIED,
+    ],
+)
+def test_a_login_is_in_doubt_until_the_vendor_is_asked_who_we_are(words: str) -> None:
+    """AWS refuses good keys where a region is not opted into, or is denied by an organisation; only AWS does."""
     fault = fault_of("aws", words)
     assert (fault.refusal, fault.doubtful) == (Refusal.ACCOUNT, True)
-    assert fault.asked(login_works=True).refusal is Refusal.NOT_OFFERED
-    assert fault.asked(login_works=False).refusal is Refusal.ACCOUNT
-    assert not fault.asked(login_works=False).doubtful
-    sure = fault_of("aws", "InvalidClientTokenId: The security token included in the request is invalid.")
-    assert sure.asked(login_works=True).refusal is Refusal.ACCOUNT
+    good, bad = fault.asked(login_works=True), fault.asked(login_works=False)
+    assert (good.refusal, good.closed, good.doubtful) == (Refusal.NOT_OFFERED, True, False)
+    assert (bad.refusal, bad.closed, bad.doubtful) == (Refusal.ACCOUNT, False, False)
     assert not fault_of("lab", words).doubtful
+
+
+def test_a_policy_against_one_type_closes_no_region() -> None:
+    """Who may make all but the server is denied this server."""
+    words = (
+        "operation error EC2: RunInstances, api error UnauthorizedOperation: User: u is not authorized to perform: "
+        "ec2:RunInstances on resource: r with an explicit deny in a service control policy"
+    )
+    good = fault_of("aws", words).asked(login_works=True)
+    assert (good.refusal, good.closed) == (Refusal.NOT_OFFERED, False)
+
+
+def test_a_permission_that_nobody_gave_is_the_accounts_trouble() -> None:
+    """Without an explicit deny it is missing in every region; so is a login that is not there."""
+    missing = (
+        "UnauthorizedOperation: User: u is not authorized to perform: ec2:RunInstances on resource: r because no "
+        "identity-based policy allows the ec2:RunInstances action"
+    )
+    for words in (missing, "No valid credential sources found"):
+        assert fault_of("aws", words).asked(login_works=True).refusal is Refusal.ACCOUNT
 
 
 def test_a_kind_that_is_known_is_not_guessed_from_the_words() -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+import pytest
+from benchctl.clouds.cloud import CloudError, PartialListError
 from benchctl.clouds.rental import Listing
+from benchctl.refusals import Refusal
+from scripted_cloud import refused, thing
 
 if TYPE_CHECKING:
     from benchctl.clouds.cloud import Client
@@ -36,3 +40,18 @@ def test_a_list_is_asked_for_again_only_when_it_is_older_than_accepted() -> None
     now[0] += 6.0
     listing.fresh(5.0)
     assert vendor.asked == 3
+
+
+def test_what_is_looked_for_in_a_region_that_answered_is_known() -> None:
+    """A region that did not answer leaves open what is there, and what may be anywhere."""
+    found = thing("benchctl-one", region="us-east-1")
+
+    class Partial(Vendor):
+        def find(self) -> list[Any]:
+            raise PartialListError([found], {"eu-west-1": refused("503", Refusal.OUTAGE)}, answered=True)
+
+    listing = Listing(cast("Client", Partial()))
+    assert listing.fresh(region="us-east-1") == [found]
+    for where in ("eu-west-1", ""):
+        with pytest.raises(CloudError, match="503"):
+            listing.fresh(region=where)

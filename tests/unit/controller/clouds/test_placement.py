@@ -131,6 +131,30 @@ def test_what_is_not_offered_is_looked_for_elsewhere_unless_it_is_the_same_every
     assert isinstance(follow(a_job(), [a_fault(Refusal.NOT_OFFERED, everywhere=True)])[-1], GiveUp)
 
 
+def test_a_closed_region_is_left_at_once_and_by_every_job() -> None:
+    """No other zone of it is asked, whatever the server; the vendor goes on."""
+    barred = Barred()
+    closed = a_fault(Refusal.NOT_OFFERED, closed=True)
+    assert [where(one) for one in follow(a_job(), [closed, closed], barred)] == [EAST[0], WEST[0], NORTH[0]]
+    assert where(first_step(a_job(server="g6.xlarge"), barred)) == NORTH[0]
+
+
+@pytest.mark.parametrize(
+    ("vendor", "words", "refused", "other"),
+    [
+        ("aws", "MaxSpotInstanceCountExceeded: Max spot instance count exceeded", "m5.xlarge", "g6.xlarge"),
+        ("gcp", "Quota 'NVIDIA_A100_GPUS' exceeded.  Limit: 0.0 in region r.", "a2-highgpu-1g", "g2-standard-4"),
+    ],
+)
+def test_a_quota_of_one_family_bars_no_other(vendor: str, words: str, refused: str, other: str) -> None:
+    """Another family of the region has a quota of its own."""
+    barred = Barred()
+    first = replace(a_job(EAST, refused, gpus=1), vendor=vendor)
+    assert isinstance(follow(first, [fault_of(vendor, words)], barred)[-1], GiveUp)
+    assert isinstance(first_step(first, barred), GiveUp)
+    assert where(first_step(replace(a_job(EAST, other, gpus=1), vendor=vendor), barred)) == EAST[0]
+
+
 def test_throttling_backs_off_in_the_same_place_and_not_for_ever() -> None:
     """Longer and longer up to a limit, at random below it; the same place each time."""
     steps = follow(a_job(), [a_fault(Refusal.THROTTLED)] * (MOST_WAITS + 1))
