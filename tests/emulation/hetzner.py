@@ -306,6 +306,17 @@ class Hetzner(Vendor):
         thing = self.store.get(KINDS[token], identifier)
         return self._state(thing) if thing else None
 
+    def update(
+        self, token: str, identifier: str, state: Mapping[str, Any], inputs: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """A firewall's rules are set anew; of nothing else of ours anything changes."""
+        self._may(self._engine_token(), writes=True)
+        thing = self.store.get(KINDS[token], identifier)
+        if token != FIREWALL or thing is None or thing.data["labels"] != dict(inputs.get("labels") or {}):
+            return super().update(token, identifier, state, inputs)
+        thing.data["rules"] = list(inputs.get("rules") or ())
+        return self._state(thing)
+
     def delete(self, token: str, identifier: str, state: Mapping[str, Any]) -> None:
         del state
         self._may(self._engine_token(), writes=True)

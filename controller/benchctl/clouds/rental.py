@@ -21,6 +21,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from benchctl.budget import may_start
+from benchctl.clouds import ingress as addresses
 from benchctl.clouds import keys
 from benchctl.clouds.cloud import CloudError, cloud_of
 from benchctl.clouds.faults import fault_of
@@ -82,6 +83,9 @@ SHARED_TRIES = 4
 
 NEVER_MADE = (Refusal.QUOTA, Refusal.STOCK, Refusal.DEPRECATED, Refusal.NOT_OFFERED, Refusal.ACCOUNT, Refusal.THROTTLED)
 """Refusals after which there was no server that anybody bills. After others there may have been one."""
+
+INGRESS = "ingress"
+"""The output of a shared stack that says from where its firewall lets SSH in."""
 
 SHARED_MARGIN_SECONDS = 3600
 """How much longer a sweep's shared resources may live than the newest of its servers."""
@@ -303,7 +307,11 @@ class Rental:
         if not address:
             raise _NotReadyError(f"The vendor gave {job.host} no address.")
         self._doing(name, "waiting for SSH")
-        self._await_ssh(job)
+        try:
+            self._await_ssh(job)
+        except _NotReadyError as error:
+            moved = "" if self._cancelled.is_set() else self._moved(job.vendor, spec.ingress)
+            raise _NotReadyError(f"{error} {moved}".strip()) from error
         self._doing(name, "")
         self._say(f"{name}: {job.host} is there, in {where}.")
         return ledger.update(name, stage=READY)
@@ -349,32 +357,46 @@ class Rental:
         with self._lock:
             lock = self._scope_locks.setdefault(key, threading.Lock())
         with lock:
-            if key in self._shared:
+            if key in self._shared and self._shared[key][INGRESS] == spec.ingress:
                 return self._shared[key]
             shared = self._shared_spec(cloud, scope, spec)
             asked = cloud.shared_resources(shared)
             self._ledger.asked(job.job, asked)
             self._doing(job.job, "asking for the sweep's key and firewall")
-            outputs = self._standing(cloud, shared, asked) or self._make_shared(cloud, shared, asked, job)
+            outputs, standing = self._standing(cloud, shared, asked)
+            if not outputs or outputs.get(INGRESS) != shared.ingress:
+                if outputs:
+                    self._say(
+                        f"{cloud.name}: this machine's address has changed; the sweep's firewall lets in "
+                        f"{shared.ingress} from now on."
+                    )
+                outputs = self._make_shared(cloud, standing, asked, job)
             for one in asked:
                 self._ledger.resource(one.name, "alive")
             self._shared[key] = {name: str(value) for name, value in outputs.items()}
             return self._shared[key]
 
-    def _standing(self, cloud: Cloud, shared: SharedSpec, asked: Sequence[Asked]) -> dict[str, Any]:
-        """What an earlier start of this sweep made, where the cloud lists all of it still: it is used as it is.
+    def _standing(self, cloud: Cloud, shared: SharedSpec, asked: Sequence[Asked]) -> tuple[dict[str, Any], SharedSpec]:
+        """What was made before of what jobs share, where the cloud lists all of it still; and as what it was made.
 
-        Made again it would be changed, because its expiry is another now, and not every resource can be.
+        Made as ``shared`` it would be changed, because its expiry is another now, and not every resource can be. So
+        the one that is returned differs from what stands in nothing but who is let in.
         """
         stack = self.shared_stack(cloud.name, shared.scope)
+        names = {one.name for one in asked}
         try:
             held = self._stacks.resources(stack)
             if not held or any(one.pending for one in held):
-                return {}
-            listed = {one.name for one in self.listing(cloud).fresh()}
-            return self._stacks.outputs(stack) if all(one.name in listed for one in asked) else {}
+                return {}, shared
+            listed = [one for one in self.listing(cloud).fresh() if one.name in names]
+            if {one.name for one in listed} != names:
+                return {}, shared
+            outputs = self._stacks.outputs(stack)
         except BenchctlError:
-            return {}  # making it says what is wrong
+            return {}, shared  # making it says what is wrong
+        expires = next((one.expires_at for one in listed if one.expires_at), shared.expires_at)
+        labels = labels_of(self._ledger.sweep, SHARED_JOB, expires)
+        return outputs, replace(shared, expires_at=expires, labels=labels)
 
     def _make_shared(self, cloud: Cloud, shared: SharedSpec, asked: Sequence[Asked], job: JobState) -> dict[str, Any]:
         """Make what jobs share. What an engine left that was killed in the middle of it is put right first."""
@@ -386,7 +408,7 @@ class Rental:
             try:
                 return self._stacks.up(
                     stack,
-                    lambda: cloud.shared_program(shared),
+                    lambda: {**cloud.shared_program(shared), INGRESS: shared.ingress},
                     environment=environment,
                     log=log,
                     on_event=lambda text: self._doing(job.job, text),
@@ -469,6 +491,20 @@ class Rental:
                 self._cancelled.wait(1.0)
         finally:
             known.unlink(missing_ok=True)
+
+    def _moved(self, vendor: str, let_in: str) -> str:
+        """That this machine's address is another than what a firewall lets in; empty where it is not.
+
+        Whoever asks for the ingress afterwards gets the new one.
+        """
+        addresses.look_again()
+        try:
+            now = self._ingress(vendor)
+        except BenchctlError:
+            return ""
+        if now == let_in:
+            return ""
+        return f"This machine's address has changed: the firewall lets in {let_in}, and it is {now} now."
 
     # ── giving back ─────────────────────────────────────────────────────────────────────────────────────────────────
 
