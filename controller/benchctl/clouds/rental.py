@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchctl.budget import may_start
 from benchctl.clouds import ingress as addresses
-from benchctl.clouds import keys
+from benchctl.clouds import keys, logins
 from benchctl.clouds.cloud import CloudError, cloud_of
 from benchctl.clouds.faults import fault_of
 from benchctl.clouds.placement import Barred, GiveUp, StopVendor, TryAt, WaitThen, first_step, next_step
@@ -37,6 +37,7 @@ from benchctl.clouds.spec import (
     shared_name,
 )
 from benchctl.clouds.stacks import StackError, StackKilledError
+from benchctl.clouds.verdicts import Book, known_logins
 from benchctl.errors import BenchctlError
 from benchctl.ledger import DESTROYING, GONE, PROVISIONING, READY
 from benchctl.refusals import Refusal, classify, shortened
@@ -180,6 +181,8 @@ class Rental:
         self._scope_locks: dict[str, threading.Lock] = {}
         self._shared: dict[str, dict[str, str]] = {}
         self._listings: dict[str, Listing] = {}
+        self._logins: dict[str, str] = {}
+        self._proven: set[str] = set()
 
     # ── renting ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -274,7 +277,9 @@ class Rental:
             host_key="",
             user="",
             ansible_job=None,
+            login="",
         )
+        job = ledger.update(name, login=self._login(cloud))
         spec = self.spec(job)
         shared = self._ensure_shared(cloud, job, spec)
         asked = cloud.resources(spec)
@@ -521,6 +526,7 @@ class Rental:
         job = self._note(name, stage=stage)
         cloud = cloud_of(job.vendor)
         self._doing(name, "being destroyed")
+        self._assure_login(cloud, job)
         trouble, cut = self._destroy_stack(
             self.stack(name), cloud, self._log(name), lambda text: self._doing(name, text)
         )
@@ -542,6 +548,48 @@ class Rental:
         if stage == DESTROYING:
             changes["stage"] = GONE
         return self._note(name, **changes)
+
+    def _login(self, cloud: Cloud) -> str:
+        """The mark of the login at a vendor; asked for once.
+
+        Raises:
+            CloudError: only the API knows the account, and it refuses or can't be reached.
+        """
+        if cloud.name not in self._logins:
+            client = self.listing(cloud).client
+            self._logins[cloud.name] = logins.mark(self._ledger.home, cloud, self._environment, client)
+        return self._logins[cloud.name]
+
+    def _assure_login(self, cloud: Cloud, job: JobState) -> None:
+        """Believe nothing that another account's list lacks, and let its engine forget nothing.
+
+        Raises:
+            LeakError: the server was rented with another login, and nothing says that it is of the same account.
+        """
+        if not job.login or job.login in self._proven:
+            return
+        sweep = label_value(self._ledger.sweep)
+        deadline = time.monotonic() + PROOF_SECONDS
+        while True:
+            try:
+                known = {self._login(cloud)}
+                if job.login not in known:
+                    shown = [one.job for one in self.listing(cloud).fresh() if one.sweep == sweep]
+                    book = Book(self._ledger.sweep, self._ledger.jobs)
+                    known = known_logins(book, cloud.name, self._login(cloud), shown)
+                break
+            except CloudError as error:
+                if error.refusal is Refusal.ACCOUNT or time.monotonic() > deadline:
+                    raise _cannot_ask(cloud, job, error) from error
+                time.sleep(self._draw.uniform(0.5, LOOK_SECONDS))
+        if job.login not in known:
+            raise LeakError(
+                f"{job.host} was rented at {cloud.name} with another login, and this one lists nothing of its sweep; "
+                "it may be alive.",
+                f"Resume with that login; {logins.MEND}",
+                (),
+            )
+        self._proven.add(job.login)
 
     def _note(self, name: str, **changes: Any) -> JobState:
         """Write down how far giving back is; a full disk must not keep a server alive."""
@@ -599,11 +647,7 @@ class Rental:
                 left = [one for one in self.listing(cloud).fresh() if ours(one)]
             except CloudError as error:
                 if error.refusal is Refusal.ACCOUNT or time.monotonic() > deadline:
-                    raise LeakError(
-                        f"{cloud.name} can't be asked what is left of {job.host if job else 'the sweep'}: {error}",
-                        "Run 'benchctl reap' when it answers.",
-                        left,
-                    ) from error
+                    raise _cannot_ask(cloud, job, error, left) from error
                 time.sleep(self._draw.uniform(0.5, LOOK_SECONDS))
                 continue
             if not left:
@@ -626,9 +670,12 @@ class Rental:
 
         Raises:
             CloudError: the API refuses, or can't be reached.
+            LeakError: another login would have to say it.
         """
+        cloud = cloud_of(job.vendor)
+        self._assure_login(cloud, job)
         # where a network is cut, a whole fleet is asked for one by one
-        listed = self.listing(cloud_of(job.vendor)).fresh(EXISTS_SECONDS)
+        listed = self.listing(cloud).fresh(EXISTS_SECONDS)
         return any(one.kind == "server" and one.name == job.host for one in listed)
 
     # ── what is where ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -662,6 +709,15 @@ class Rental:
 
 class _NotReadyError(BenchctlError):
     """A server was made, and can't be used."""
+
+
+def _cannot_ask(cloud: Cloud, job: JobState | None, error: CloudError, left: Sequence[Resource] = ()) -> LeakError:
+    """What is said where nobody knows what is alive still."""
+    return LeakError(
+        f"{cloud.name} can't be asked what is left of {job.host if job else 'the sweep'}: {error}",
+        "Run 'benchctl reap' when it answers.",
+        left,
+    )
 
 
 def _leak(cloud: Cloud, left: Sequence[Resource], trouble: str, name: str) -> LeakError:
