@@ -28,9 +28,16 @@ SUITE = Suite.from_dict({"name": "some", "models": ["m"], "scenarios": {"pp": {1
 OLD, NEW = "203.0.113.7/32", "198.51.100.23/32"
 VENDORS = {
     "hetzner": ("cx22", ("fsn1", "nbg1", "hel1")),
+    "aws": ("t3.micro", ("us-east-1a", "us-east-1b", "us-east-1c")),
     "gcp": ("g2-standard-4", ("us-central1-a", "us-central1-b", "us-east1-b")),
 }
 """A type of each vendor whose sweep has one firewall, and where it is rented."""
+
+REGION: dict[str, Callable[[str], str]] = {
+    "hetzner": lambda zone: zone,
+    "aws": lambda zone: zone[:-1],
+    "gcp": lambda zone: zone.rpartition("-")[0],
+}
 
 
 class Bench:
@@ -42,8 +49,7 @@ class Bench:
         self.said: list[str] = []
         server, zones = VENDORS[vendor]
         places = tuple(
-            {"region": zone.rpartition("-")[0] or zone, "zone": zone, "price_per_hour": 0.01, "currency": "EUR"}
-            for zone in zones
+            {"region": REGION[vendor](zone), "zone": zone, "price_per_hour": 0.01, "currency": "EUR"} for zone in zones
         )
         jobs = [
             JobState(
@@ -69,10 +75,25 @@ class Bench:
     def let_in(self) -> list[str]:
         """Whom the one firewall lets in."""
         (firewall,) = self.world.alive(self.vendor, "firewall")
+        if self.vendor == "aws":
+            return self._let_in_by_aws(firewall["id"])
         data: dict[str, Any] = firewall["data"]
         if "ranges" in data:
             return list(data["ranges"])
         return [address for rule in data["rules"] for address in rule["sourceIps"]]
+
+    def _let_in_by_aws(self, group: str) -> list[str]:
+        import boto3
+
+        environment = self.world.environment
+        client = boto3.client(
+            "ec2", "us-east-1",
+            endpoint_url=environment["AWS_ENDPOINT_URL_EC2"],
+            aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+        )  # fmt: skip
+        rules = client.describe_security_group_rules(Filters=[{"Name": "group-id", "Values": [group]}])
+        return [one["CidrIpv4"] for one in rules["SecurityGroupRules"] if not one["IsEgress"]]
 
     def identifiers(self) -> set[str]:
         """Of all that the jobs share."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from benchctl.clouds import logins
 from benchctl.clouds import rental as rentals
+from benchctl.clouds.cloud import cloud_of
 from benchctl.clouds.hetzner import CLOUD
 from benchctl.clouds.reaper import Patience, ReapReport, reap
 from benchctl.clouds.rental import LeakError, Rental
@@ -176,6 +177,15 @@ def with_token(world: Emulated, token: str) -> dict[str, str]:
 
     path = os.pathsep.join((world.environment["PATH"], str(engine_root() / "bin")))
     return {**world.environment, "PATH": path, "HCLOUD_TOKEN": token}
+
+
+@pytest.mark.parametrize("vendor", ["aws", "azure", "gcp", "hetzner", "upcloud"])
+def test_every_vendors_login_has_a_mark_that_stays(home: Home, world: Emulated, vendor: str) -> None:
+    """The same for a second client with the same login."""
+    cloud = cloud_of(vendor)
+    marks = {logins.mark(home, cloud, world.environment, cloud.client(world.environment)) for _ in range(2)}
+    assert len(marks) == 1
+    assert "" not in marks
 
 
 def test_a_reap_with_another_projects_token_leaves_all_as_it_is(home: Home, world: Emulated, benchctl: Run) -> None:
