@@ -139,7 +139,8 @@ class ReapReport:
 
     Attributes:
         findings: everything that was listed, by vendor, kind and name.
-        problems: vendors that could not be asked though they may hold something: why, in one sentence.
+        problems: vendors that could not be asked, or with another login than theirs, though they may hold something:
+            why, in one sentence.
         skipped: vendors that were not asked, and need not have been: why.
         notes: what else a person should know.
         asked: the vendors that answered.
