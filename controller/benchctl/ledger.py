@@ -97,6 +97,8 @@ class JobState:
         port: of SSH.
         user: who logs in.
         host_key: its public host key.
+        login: mark of the login with which the newest server was asked for, see :mod:`benchctl.clouds.logins`; empty
+            where nothing tells.
     """
 
     job: str
@@ -136,6 +138,7 @@ class JobState:
     port: int = 22
     user: str = ""
     host_key: str = ""
+    login: str = ""
 
     @property
     def rented(self) -> bool:

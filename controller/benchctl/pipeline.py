@@ -238,7 +238,7 @@ class Sweep:
         jobs = [job for job in jobs if job.status != "finished"]
         seen_before = [job for job in jobs if self._seen_before(job)]
         looks = self._poller.poll([self._target(job) for job in seen_before]) if seen_before else {}
-        going, standing, waiting = [], [], []
+        going, standing, waiting, judged = [], [], [], []
         for job in jobs:
             look = looks.get(job.job)
             increment = look.increment if look else None
@@ -246,6 +246,8 @@ class Sweep:
                 going.append(self.ledger.update(job.job, status="running", stage=COLLECTING, error=None, restarts=0))
             elif increment is not None and job.rented:
                 standing.append(job)
+            elif job.rented and self._judged(job):
+                judged.append(job)
             else:
                 waiting.append(self._from_the_start(job))
         for job in (*going, *standing):
@@ -254,7 +256,26 @@ class Sweep:
         self._fleet.take(waiting)
         for job in done:  # measured, and its server is to be given back still
             self._fleet.release(self.ledger.update(job.job, error=None))
+        for job in judged:
+            self._without_new_server(job)
         return going
+
+    def _judged(self, job: JobState) -> bool:
+        """Whether each scenario of a job has its verdict at home: a new server would find nothing to measure."""
+        known = {(one.get("model"), one.get("task"), one.get("tokens")) for one in _outcomes(self._folder(job))}
+        suite, models = self.request.suite, self.request.models
+        return bool(known) and all(
+            (model.name, one.task, one.tokens) in known for model in models for one in suite.scenarios
+        )
+
+    def _without_new_server(self, job: JobState) -> None:
+        """End a job by what is at home; a server that it has still is given back."""
+        self._view.say(f"{job.job}: each of its scenarios has a verdict already, so that no server is rented for it.")
+        self._ingest(Ended(job, "finished", ""))
+        if job.alive:
+            self._fleet.release(job)
+        else:
+            self.ledger.update(job.job, stage=GONE)
 
     @staticmethod
     def _seen_before(job: JobState) -> bool:

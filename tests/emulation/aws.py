@@ -641,6 +641,23 @@ class Aws(Vendor):
             return None
         return self._state(thing, state) if token == INSTANCE else {}
 
+    def update(
+        self, token: str, identifier: str, state: Mapping[str, Any], inputs: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Whom a security group lets in is set anew; of nothing else of ours anything changes."""
+        same = all(state.get(key) == value for key, value in inputs.items() if key != "cidrIpv4")
+        if token != INGRESS or not same:
+            return super().update(token, identifier, state, inputs)
+        rule = {
+            "IpProtocol": inputs["ipProtocol"], "FromPort": int(inputs["fromPort"]), "ToPort": int(inputs["toPort"]),
+            "CidrIpv4": inputs["cidrIpv4"],
+        }  # fmt: skip
+        self._moto.client(self.region()).modify_security_group_rules(
+            GroupId=inputs["securityGroupId"],
+            SecurityGroupRules=[{"SecurityGroupRuleId": identifier, "SecurityGroupRule": rule}],
+        )
+        return {}
+
     def delete(self, token: str, identifier: str, state: Mapping[str, Any]) -> None:
         region = self.region()
         ec2 = self._moto.client(region)

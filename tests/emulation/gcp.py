@@ -433,6 +433,16 @@ class Gcp(Vendor):
         thing = self._by_link(token, identifier)
         return self._state(thing) if thing else None
 
+    def update(
+        self, token: str, identifier: str, state: Mapping[str, Any], inputs: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """A firewall's ranges are set anew; of nothing else of ours anything changes."""
+        thing = self._by_link(token, identifier)
+        if token != FIREWALL or thing is None or thing.data["description"] != inputs.get("description", ""):
+            return super().update(token, identifier, state, inputs)
+        thing.data["ranges"] = inputs.get("sourceRanges")
+        return self._state(thing)
+
     def delete(self, token: str, identifier: str, state: Mapping[str, Any]) -> None:
         del state
         if thing := self._by_link(token, identifier):

@@ -246,6 +246,8 @@ class Hetzner(Vendor):
 
     TOKEN = "emulated-hetzner-token-of-sixty-four-characters"  # noqa: S105
     READ_ONLY = "emulated-hetzner-token-that-may-only-read"
+    ROTATED = "emulated-hetzner-token-that-takes-the-place-of-the-first"
+    OTHER_PROJECT = "emulated-hetzner-token-of-a-project-that-has-nothing"
 
     def variables(self, url: str, folder: Path) -> dict[str, str]:
         del folder
@@ -314,11 +316,26 @@ class Hetzner(Vendor):
         del state
         self._may(self._engine_token())
         thing = self.store.get(KINDS[token], identifier)
+        if self._engine_token() == self.OTHER_PROJECT:
+            return None
         return self._state(thing) if thing else None
+
+    def update(
+        self, token: str, identifier: str, state: Mapping[str, Any], inputs: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """A firewall's rules are set anew; of nothing else of ours anything changes."""
+        self._may(self._engine_token(), writes=True)
+        thing = self.store.get(KINDS[token], identifier)
+        if token != FIREWALL or thing is None or thing.data["labels"] != dict(inputs.get("labels") or {}):
+            return super().update(token, identifier, state, inputs)
+        thing.data["rules"] = list(inputs.get("rules") or ())
+        return self._state(thing)
 
     def delete(self, token: str, identifier: str, state: Mapping[str, Any]) -> None:
         del state
         self._may(self._engine_token(), writes=True)
+        if self._engine_token() == self.OTHER_PROJECT:
+            return  # 404, which the provider takes for gone
         if thing := self.store.get(KINDS[token], identifier):
             self._remove(thing)
 
@@ -368,7 +385,7 @@ class Hetzner(Vendor):
         }[effect]
 
     def _may(self, token: str, *, writes: bool = False) -> None:
-        if token not in (self.TOKEN, self.READ_ONLY):
+        if token not in (self.TOKEN, self.READ_ONLY, self.ROTATED, self.OTHER_PROJECT):
             raise self.words(faults.UNAUTHORIZED, {})
         if writes and token == self.READ_ONLY:
             raise Refused("token is only allowed to perform GET requests", "token_readonly", 403)
@@ -376,7 +393,8 @@ class Hetzner(Vendor):
     # -- the API ------------------------------------------------------------------------------------------------------
 
     def answer(self, request: Request) -> Response:
-        self._may(request.headers.get("authorization", "").removeprefix("Bearer "), writes=request.method != "GET")
+        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        self._may(token, writes=request.method != "GET")
         parts = request.path.strip("/").split("/")[1:]  # after v1
         if parts == ["locations"]:
             self.world.api(Call(self.name, "login"))
@@ -384,7 +402,10 @@ class Hetzner(Vendor):
         if parts[0] == "actions" and len(parts) == 2:
             return Response(json={"action": self._action(parts[1], None)})
         kind = ROUTES.get(parts[0], "")
-        if not kind:
+        if kind and token == self.OTHER_PROJECT and len(parts) == 1 and request.method == "GET":
+            self.world.api(Call(self.name, "list", kind))
+            return self._page(request, parts[0], [])
+        if not kind or token == self.OTHER_PROJECT:
             raise Refused("not found", "not_found", 404)
         if len(parts) == 1 and request.method == "GET":
             self.world.api(Call(self.name, "list", kind))

@@ -134,7 +134,7 @@ class Vendor:
     def update(
         self, token: str, identifier: str, state: Mapping[str, Any], inputs: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Change it; none of our programs does."""
+        """Change it; our programs change nothing but whom a firewall lets in."""
         del state, inputs
         raise Refused(f"{token} {identifier}: nothing of ours is changed in place", status=400)
 

@@ -94,6 +94,11 @@ class Span(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generic i
     help="Told of a leak, besides the hooks of the sweeps.",
 )
 @click.option("--backend", metavar="URL", default="", help="Where Pulumi's state lies.  [default: the state directory]")
+@click.option(
+    "--login-changed",
+    is_flag=True,
+    help="The logins are of the accounts and projects that rented, though they have changed: believe their lists.",
+)
 @click.option("--yes", is_flag=True, help="Don't ask before things of unknown sweeps are destroyed (--all).")
 @output_options(csv=False)
 @click.pass_context
@@ -109,6 +114,7 @@ def reap(
     timeout: float,
     hook: str | None,
     backend: str,
+    login_changed: bool,
     yes: bool,
     as_json: bool,
     query: str | None,
@@ -137,6 +143,7 @@ def reap(
         "vendors": _vendors(vendors),
         "patience": reaper.Patience(deadline_seconds=timeout, settle_seconds=settle),
         "backend": backend,
+        "login_changed": login_changed,
         "hook": settled(hook or ""),
         "report": lambda line: click.echo(line, err=True),
     }

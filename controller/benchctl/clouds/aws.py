@@ -119,6 +119,10 @@ class Aws:
             "~/.aws/config ('aws configure' makes one)."
         )
 
+    def account(self, environment: Mapping[str, str], client: Client) -> str:  # noqa: ARG002
+        """The account; whose key it is does not matter."""
+        return client.whoami().partition(",")[0]
+
     def engine_environment(self, environment: Mapping[str, str]) -> dict[str, str]:
         """All of AWS's own variables: the provider reads about forty of them."""
         return {key: value for key, value in environment.items() if key.startswith("AWS_")}

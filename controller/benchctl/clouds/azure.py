@@ -71,6 +71,10 @@ class Azure:
         """What is missing to log in; empty when something is there."""
         return problem_of(environment)
 
+    def account(self, environment: Mapping[str, str], client: Client) -> str:  # noqa: ARG002
+        """The subscription."""
+        return login_of(environment).subscription
+
     def engine_environment(self, environment: Mapping[str, str]) -> dict[str, str]:
         """What Pulumi's provider reads."""
         return engine_environment(environment)

@@ -111,6 +111,14 @@ class Cloud(Protocol):
         """What is missing to log in, and what to set, as one sentence; empty when something is there. No network."""
         ...
 
+    def account(self, environment: Mapping[str, str], client: Client) -> str:
+        """What tells the account whose things a login sees from others; may be a secret, and is shown to nobody.
+
+        Raises:
+            CloudError: only the API knows, and it refuses or can't be reached.
+        """
+        ...
+
     def engine_environment(self, environment: Mapping[str, str]) -> dict[str, str]:
         """Those variables of ``environment`` that the vendor's Pulumi provider reads: the engine gets no others."""
         ...

@@ -182,6 +182,10 @@ class Gcp:
             return f"Google Cloud needs a project: set {PROJECTS[0]}."
         return ""
 
+    def account(self, environment: Mapping[str, str], client: Client) -> str:  # noqa: ARG002
+        """The project."""
+        return project(environment)
+
     def engine_environment(self, environment: Mapping[str, str]) -> dict[str, str]:
         """The login, the project under the provider's own name, and the API's address where it is another."""
         names = (CREDENTIALS, CREDENTIALS_FILE, ENDPOINT)

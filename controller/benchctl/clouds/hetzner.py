@@ -67,6 +67,10 @@ class Hetzner:
             f"Hetzner needs an API token that may read and write: make one in the project's Security page, set {TOKEN}."
         )
 
+    def account(self, environment: Mapping[str, str], client: Client) -> str:  # noqa: ARG002
+        """The token: the API does not say to which project it belongs."""
+        return environment.get(TOKEN, "").strip()
+
     def engine_environment(self, environment: Mapping[str, str]) -> dict[str, str]:
         """The token, and the API's address where it is another."""
         return {name: environment[name] for name in (TOKEN, ENDPOINT) if environment.get(name)}

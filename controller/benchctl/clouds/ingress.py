@@ -1,11 +1,12 @@
 """From where rented servers are reached: the one address that their firewalls let in.
 
 A vendor's firewall wants this machine's address as the internet sees it, which a machine behind a router can't know by
-itself: it asks, once, over HTTPS.
+itself: it asks over HTTPS, once, and again (:func:`look_again`) when a server can't be reached.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import urllib.request
 from functools import cache
@@ -54,8 +55,25 @@ def ingress_for(given: str) -> Callable[[str], str]:
     return ingress
 
 
+def look_again() -> None:
+    """Ask for this machine's address again, where it was asked for before: a network changes, a line is reconnected.
+
+    Where nobody answers now, what was known is kept.
+    """
+    if not _own.cache_info().currsize:
+        return
+    known = _own()
+    with contextlib.suppress(BenchctlError):
+        if _asked() != known:
+            _own.cache_clear()
+
+
 @cache
 def _own() -> str:
+    return _asked()
+
+
+def _asked() -> str:
     trouble = ""
     for service in SERVICES:
         try:

@@ -11,7 +11,9 @@ trusted on first use.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import shutil
 import subprocess
 import threading
@@ -62,6 +64,21 @@ def ensure_host_key(sweep_folder: Path, name: str) -> HostKey:
 def forget_host_key(sweep_folder: Path, name: str) -> None:
     """Remove the private half of a host key, whose instance is gone."""
     (keys_folder(sweep_folder) / f"{name}.host").unlink(missing_ok=True)
+
+
+def ensure_secret(path: Path) -> str:
+    """Make a random secret for its owner alone, unless it is there; returns it."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        draft = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}")
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(secrets.token_urlsafe(32))
+        # whoever comes first: a second one must not replace what was used already
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+        draft.unlink()
+    return path.read_text()
 
 
 def _pair(path: Path) -> str:

@@ -56,6 +56,10 @@ class Lab:
         """There is no login; podman must be there."""
         return problem(environment)
 
+    def account(self, environment: Mapping[str, str], client: Client) -> str:  # noqa: ARG002
+        """The lab."""
+        return environment.get(NAME) or "lab"
+
     def engine_environment(self, environment: Mapping[str, str]) -> dict[str, str]:
         """What podman needs to find its containers and images."""
         return {name: environment[name] for name in _READ if environment.get(name)}

@@ -25,8 +25,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from llama_bench_core import state
 
 from benchctl import hooks
+from benchctl.clouds import login_mark
 from benchctl.clouds.cloud import DENIED, CloudError, PartialListError, cloud_of, vendor_id
 from benchctl.clouds.logins import some_login
+from benchctl.clouds.spec import SHARED_JOB
 from benchctl.clouds.verdicts import (
     MARGIN_SECONDS,
     Book,
@@ -37,6 +39,7 @@ from benchctl.clouds.verdicts import (
     after_loss,
     awaited,
     judge,
+    known_logins,
     over,
     regions_of,
 )
@@ -138,8 +141,8 @@ class ReapReport:
 
     Attributes:
         findings: everything that was listed, by vendor, kind and name.
-        problems: vendors that could not be asked, or not in all their regions, though they may hold something: why, in
-            one sentence.
+        problems: vendors that could not be asked, or not in all their regions, or with another login than theirs,
+            though they may hold something: why, in one sentence.
         skipped: vendors that were not asked, and need not have been: why.
         notes: what else a person should know.
         asked: the vendors that answered for all that may hold something.
@@ -195,6 +198,7 @@ def reap(
     clock: Callable[[], float] = time.time,
     patience: Patience | None = None,
     stacks: Callable[[str], Stacks | None] | None = None,
+    login_changed: bool = False,
 ) -> ReapReport:
     """Destroy what should not be alive.
 
@@ -217,6 +221,7 @@ def reap(
         clock: seconds since 1970.
         patience: how long and how often to ask.
         stacks: makes Pulumi's stacks of a backend; nothing for the real ones.
+        login_changed: logins are of the accounts that rented, though they are others than those that did.
 
     Raises:
         BenchctlError: the database can't be read or written.
@@ -235,11 +240,13 @@ def reap(
             asked = replace(asked, rows=states.end_strays())
         runs = [_VendorRun(asked, name, client) for name, client in chosen.items()]
         _run_all(runs, patience, clock)
+        accounts = _Accounts(home, asked, runs, changed=login_changed)
         if not dry_run:
             if engine is not None:
-                notes += _bring_up_to_date(home, engine, asked, runs, own)
-            states.remove(runs)
+                notes += _bring_up_to_date(home, engine, asked, runs, own, accounts)
+            states.remove(runs, accounts)
             notes += states.notes
+        problems |= accounts.problems()
     for run in runs:
         if run.problem:
             problems[run.vendor] = run.problem
@@ -477,7 +484,7 @@ class _VendorRun:
         self.missing: Mapping[str, CloudError] = {}  # the regions that the last list is without, and why
         self.stop = threading.Event()
         self.done = threading.Event()
-        self._asked, self._client = asked, client
+        self._asked, self.client = asked, client
         self._seen: dict[tuple[str, str], Verdict] = {}
         self._left: set[tuple[str, str]] = set()
         self._said: dict[tuple[str, str], str] = {}
@@ -585,7 +592,7 @@ class _VendorRun:
         patience = self._asked.patience
         for attempt in range(1, patience.tries + 1):
             try:
-                found, self.missing = list(self._client.find()), {}
+                found, self.missing = list(self.client.find()), {}
                 return found
             except CloudError as error:
                 if isinstance(error, PartialListError) and error.answered:
@@ -646,7 +653,7 @@ class _VendorRun:
             self._asked.report(f"{self.vendor}: destroying {one.kind} {one.name}{_where(one)}: {verdict.reason}.")
             self._say(one, "its deletion has not ended in time")
         try:
-            self._client.delete(one)
+            self.client.delete(one)
         except CloudError as error:
             self._say(one, error.said)
         except Exception as error:  # noqa: BLE001 - one thing that can't be deleted must not keep the others alive
@@ -726,8 +733,82 @@ def _where(resource: Resource) -> str:
 # ── afterwards ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+class _Accounts:
+    """Whether a vendor's list can say that something is gone: only the account that rented it can."""
+
+    def __init__(self, home: Home, asked: _Asked, runs: Sequence[_VendorRun], *, changed: bool) -> None:
+        self._home, self._asked, self._changed = home, asked, changed
+        self._runs = {vendor_id(run.vendor): run for run in runs if run.believed is not None}
+        self._books = {book.sweep: book for book in asked.books}
+        self._shown: dict[str, dict[str, set[str]]] = {}
+        owners = Owners(asked.books, asked.rows)
+        for vendor, run in self._runs.items():
+            by_sweep = self._shown.setdefault(vendor, {})
+            for one in run.findings():
+                sweep, job = owners.of(one.verdict.resource)
+                by_sweep.setdefault(sweep, set()).add(job)
+        self._marks: dict[str, str] = {}
+
+    def another(self, vendor: str, sweep: str, job: str) -> bool:
+        """Whether a job (or what a sweep's jobs share) was rented with a login whose account is not seen to be ours.
+
+        Args:
+            vendor: as the database calls it; one whose list is believed.
+            sweep: its sweep; of one without a book nothing is known.
+            job: the job.
+        """
+        book = self._books.get(sweep)
+        if self._changed or book is None:
+            return False
+        theirs = {
+            one.login
+            for one in book.jobs
+            if one.vendor == vendor and one.login and (one.job == job or job == SHARED_JOB)
+        }
+        if not theirs:
+            return False
+        shown = self._shown[vendor].get(sweep, ())
+        return not theirs <= known_logins(book, vendor, self._mark(vendor), shown)
+
+    def _mark(self, vendor: str) -> str:
+        if vendor not in self._marks:
+            client = self._runs[vendor].client
+            try:
+                self._marks[vendor] = login_mark.mark(self._home, cloud_of(vendor), self._asked.environment, client)
+            except BenchctlError:
+                self._marks[vendor] = ""  # nobody knows who we are
+        return self._marks[vendor]
+
+    def problems(self) -> dict[str, str]:
+        """By vendor: which sweeps' things are not in its list, and would not be, alive or not."""
+        looked = [
+            book
+            for book in self._asked.books
+            if book.holder is not Holder.OTHER and self._asked.sweep in ("", book.sweep)
+        ]
+        names = {book.sweep for book in looked}
+        found = {}
+        for vendor, run in self._runs.items():
+            alive = ((book.sweep, one) for book in looked for one in book.jobs if one.alive and one.vendor == vendor)
+            missing = {(sweep, job.job) for sweep, job in alive}
+            missing |= {(row.sweep, row.job) for row in self._asked.rows_of(run.vendor) if row.sweep in names}
+            missing = {one for one in missing if one[1] not in self._shown[vendor].get(one[0], ())}
+            sweeps = sorted({sweep for sweep, job in missing if self.another(vendor, sweep, job)})
+            if sweeps:
+                found[run.vendor] = (
+                    f"{', '.join(sweeps)} was rented with another login, and nothing that this one lists says that "
+                    f"both are of one account. Reap with that login; {login_mark.MEND}"
+                )
+        return found
+
+
 def _bring_up_to_date(
-    home: Home, engine: Engine, asked: _Asked, runs: Sequence[_VendorRun], ledger: Ledger | None
+    home: Home,
+    engine: Engine,
+    asked: _Asked,
+    runs: Sequence[_VendorRun],
+    ledger: Ledger | None,
+    accounts: _Accounts,
 ) -> list[str]:
     """Note in the ledger what the vendors' lists say; sweeps that run elsewhere are left alone."""
     now = datetime.fromtimestamp(asked.clock(), UTC)
@@ -744,14 +825,23 @@ def _bring_up_to_date(
         shown = {one.verdict.resource.name for one in run.findings()}
         missing = [row for row in rows if row.name not in listed and row.name not in shown]
         waiting = awaited(missing, books, asked.clock(), asked.patience.settle_seconds)
-        _note_rows(engine, [row for row in rows if row not in waiting and _ours_to_note(row.sweep, books)], listed, now)
+        vendor = vendor_id(run.vendor)
+        unknown = {row for row in missing if accounts.another(vendor, row.sweep, row.job)}
+        noted = [row for row in rows if row not in waiting and row not in unknown and _ours_to_note(row.sweep, books)]
+        _note_rows(engine, noted, listed, now)
+        destroyed = {
+            owners.of(one.verdict.resource)
+            for one in run.findings()
+            if one.outcome is Outcome.DESTROYED and one.verdict.resource.kind == "server"
+        }
         there = {owners.of(one) for one in run.believed if one.kind == "server"}
         there |= {(row.sweep, row.job) for row in waiting}
         for book in asked.books:
             if book.holder is Holder.OTHER or (asked.sweep and book.sweep != asked.sweep):
                 continue
             for job in book.jobs:
-                if job.vendor != vendor_id(run.vendor) or not job.alive or (book.sweep, job.job) in there:
+                owner = (book.sweep, job.job)
+                if job.vendor != vendor or not job.alive or owner in there or accounts.another(vendor, *owner):
                     continue
                 if run.unseen(job.region):
                     continue
@@ -759,7 +849,8 @@ def _bring_up_to_date(
                     if book.sweep not in opened:
                         opened[book.sweep] = Ledger.open(home, engine, book.sweep)
                     newest = opened[book.sweep].job(job.job)
-                    opened[book.sweep].update(job.job, **after_loss(newest, now.isoformat(timespec="milliseconds")))
+                    loss = after_loss(newest, now.isoformat(timespec="milliseconds"), destroyed=owner in destroyed)
+                    opened[book.sweep].update(job.job, **loss)
                 except (BenchctlError, KeyError) as error:
                     notes.append(f"The book of {book.sweep} could not be brought up to date: {error}")
     return notes
@@ -836,7 +927,7 @@ class _States:
         now = self._asked.clock()
         return tuple(replace(row, asked_at=now) if (row.sweep, row.job) in settled else row for row in self._asked.rows)
 
-    def remove(self, runs: Sequence[_VendorRun]) -> None:
+    def remove(self, runs: Sequence[_VendorRun], accounts: _Accounts) -> None:
         """Remove the stacks of what is not there any more; the vendors' lists say what is not."""
         listed = {vendor_id(run.vendor): run.believed for run in runs if run.believed is not None}
         there = {self._owners.of(one) for resources in listed.values() for one in resources}
@@ -864,7 +955,7 @@ class _States:
             [
                 (states, stack, sweep, vendor)
                 for states, stack, sweep, job, vendor in self._forsaken()
-                if vendor in listed and (sweep, job) not in there
+                if vendor in listed and (sweep, job) not in there and not accounts.another(vendor, sweep, job)
             ],
             remove,
             8,

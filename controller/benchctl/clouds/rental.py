@@ -21,7 +21,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from benchctl.budget import may_start
-from benchctl.clouds import keys
+from benchctl.clouds import ingress as addresses
+from benchctl.clouds import keys, login_mark
 from benchctl.clouds.cloud import DENIED, ClosedRegionError, CloudError, PartialListError, cloud_of
 from benchctl.clouds.faults import fault_of
 from benchctl.clouds.placement import Barred, GiveUp, StopVendor, TryAt, WaitThen, first_step, next_step
@@ -36,6 +37,7 @@ from benchctl.clouds.spec import (
     shared_name,
 )
 from benchctl.clouds.stacks import StackError, StackKilledError
+from benchctl.clouds.verdicts import Book, known_logins
 from benchctl.errors import BenchctlError
 from benchctl.ledger import DESTROYING, GONE, PROVISIONING, READY
 from benchctl.refusals import Refusal, classify, shortened
@@ -82,6 +84,9 @@ SHARED_TRIES = 4
 
 NEVER_MADE = (Refusal.QUOTA, Refusal.STOCK, Refusal.DEPRECATED, Refusal.NOT_OFFERED, Refusal.ACCOUNT, Refusal.THROTTLED)
 """Refusals after which there was no server that anybody bills. After others there may have been one."""
+
+INGRESS = "ingress"
+"""The output of a shared stack that says from where its firewall lets SSH in."""
 
 SHARED_MARGIN_SECONDS = 3600
 """How much longer a sweep's shared resources may live than the newest of its servers."""
@@ -186,6 +191,8 @@ class Rental:
         self._scope_locks: dict[str, threading.Lock] = {}
         self._shared: dict[str, dict[str, str]] = {}
         self._listings: dict[str, Listing] = {}
+        self._logins: dict[str, str] = {}
+        self._proven: set[str] = set()
 
     # ── renting ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -286,7 +293,9 @@ class Rental:
                 host_key="",
                 user="",
                 ansible_job=None,
+                login="",
             )
+        job = ledger.update(name, login=self._login(cloud))
         spec = self.spec(job)
         shared = self._ensure_shared(cloud, job, spec)
         asked = cloud.resources(spec)
@@ -319,7 +328,11 @@ class Rental:
         if not address:
             raise _NotReadyError(f"The vendor gave {job.host} no address.")
         self._doing(name, "waiting for SSH")
-        self._await_ssh(job)
+        try:
+            self._await_ssh(job)
+        except _NotReadyError as error:
+            moved = "" if self._cancelled.is_set() else self._moved(job.vendor, spec.ingress)
+            raise _NotReadyError(f"{error} {moved}".strip()) from error
         self._doing(name, "")
         self._say(f"{name}: {job.host} is there, in {where}.")
         return ledger.update(name, stage=READY)
@@ -365,32 +378,46 @@ class Rental:
         with self._lock:
             lock = self._scope_locks.setdefault(key, threading.Lock())
         with lock:
-            if key in self._shared:
+            if key in self._shared and self._shared[key][INGRESS] == spec.ingress:
                 return self._shared[key]
             shared = self._shared_spec(cloud, scope, spec)
             asked = cloud.shared_resources(shared)
             self._ledger.asked(job.job, asked)
             self._doing(job.job, "asking for the sweep's key and firewall")
-            outputs = self._standing(cloud, shared, asked) or self._make_shared(cloud, shared, asked, job)
+            outputs, standing = self._standing(cloud, shared, asked)
+            if not outputs or outputs.get(INGRESS) != shared.ingress:
+                if outputs:
+                    self._say(
+                        f"{cloud.name}: this machine's address has changed; the sweep's firewall lets in "
+                        f"{shared.ingress} from now on."
+                    )
+                outputs = self._make_shared(cloud, standing, asked, job)
             for one in asked:
                 self._ledger.resource(one.name, "alive")
             self._shared[key] = {name: str(value) for name, value in outputs.items()}
             return self._shared[key]
 
-    def _standing(self, cloud: Cloud, shared: SharedSpec, asked: Sequence[Asked]) -> dict[str, Any]:
-        """What an earlier start of this sweep made, where the cloud lists all of it still: it is used as it is.
+    def _standing(self, cloud: Cloud, shared: SharedSpec, asked: Sequence[Asked]) -> tuple[dict[str, Any], SharedSpec]:
+        """What was made before of what jobs share, where the cloud lists all of it still; and as what it was made.
 
-        Made again it would be changed, because its expiry is another now, and not every resource can be.
+        Made as ``shared`` it would be changed, because its expiry is another now, and not every resource can be. So
+        the one that is returned differs from what stands in nothing but who is let in.
         """
         stack = self.shared_stack(cloud.name, shared.scope)
+        names = {one.name for one in asked}
         try:
             held = self._stacks.resources(stack)
             if not held or any(one.pending for one in held):
-                return {}
-            listed = {one.name for one in self.listing(cloud).fresh(region=shared.scope)}
-            return self._stacks.outputs(stack) if all(one.name in listed for one in asked) else {}
+                return {}, shared
+            listed = [one for one in self.listing(cloud).fresh(region=shared.scope) if one.name in names]
+            if {one.name for one in listed} != names:
+                return {}, shared
+            outputs = self._stacks.outputs(stack)
         except BenchctlError:
-            return {}  # making it says what is wrong
+            return {}, shared  # making it says what is wrong
+        expires = next((one.expires_at for one in listed if one.expires_at), shared.expires_at)
+        labels = labels_of(self._ledger.sweep, SHARED_JOB, expires)
+        return outputs, replace(shared, expires_at=expires, labels=labels)
 
     def _make_shared(self, cloud: Cloud, shared: SharedSpec, asked: Sequence[Asked], job: JobState) -> dict[str, Any]:
         """Make what jobs share. What an engine left that was killed in the middle of it is put right first."""
@@ -402,7 +429,7 @@ class Rental:
             try:
                 return self._stacks.up(
                     stack,
-                    lambda: cloud.shared_program(shared),
+                    lambda: {**cloud.shared_program(shared), INGRESS: shared.ingress},
                     environment=environment,
                     log=log,
                     on_event=lambda text: self._doing(job.job, text),
@@ -500,6 +527,20 @@ class Rental:
         finally:
             known.unlink(missing_ok=True)
 
+    def _moved(self, vendor: str, let_in: str) -> str:
+        """That this machine's address is another than what a firewall lets in; empty where it is not.
+
+        Whoever asks for the ingress afterwards gets the new one.
+        """
+        addresses.look_again()
+        try:
+            now = self._ingress(vendor)
+        except BenchctlError:
+            return ""
+        if now == let_in:
+            return ""
+        return f"This machine's address has changed: the firewall lets in {let_in}, and it is {now} now."
+
     # ── giving back ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def give_back(self, name: str, *, stage: str = DESTROYING) -> JobState:
@@ -515,6 +556,7 @@ class Rental:
         job = self._note(name, stage=stage)
         cloud = cloud_of(job.vendor)
         self._doing(name, "being destroyed")
+        self._assure_login(cloud, job)
         trouble, cut = self._destroy_stack(
             self.stack(name), cloud, self._log(name), lambda text: self._doing(name, text)
         )
@@ -536,6 +578,48 @@ class Rental:
         if stage == DESTROYING:
             changes["stage"] = GONE
         return self._note(name, **changes)
+
+    def _login(self, cloud: Cloud) -> str:
+        """The mark of the login at a vendor; asked for once.
+
+        Raises:
+            CloudError: only the API knows the account, and it refuses or can't be reached.
+        """
+        if cloud.name not in self._logins:
+            client = self.listing(cloud).client
+            self._logins[cloud.name] = login_mark.mark(self._ledger.home, cloud, self._environment, client)
+        return self._logins[cloud.name]
+
+    def _assure_login(self, cloud: Cloud, job: JobState) -> None:
+        """Believe nothing that another account's list lacks, and let its engine forget nothing.
+
+        Raises:
+            LeakError: the server was rented with another login, and nothing says that it is of the same account.
+        """
+        if not job.login or job.login in self._proven:
+            return
+        sweep = label_value(self._ledger.sweep)
+        deadline = time.monotonic() + PROOF_SECONDS
+        while True:
+            try:
+                known = {self._login(cloud)}
+                if job.login not in known:
+                    shown = [one.job for one in self.listing(cloud).fresh() if one.sweep == sweep]
+                    book = Book(self._ledger.sweep, self._ledger.jobs)
+                    known = known_logins(book, cloud.name, self._login(cloud), shown)
+                break
+            except CloudError as error:
+                if error.refusal is Refusal.ACCOUNT or time.monotonic() > deadline:
+                    raise _cannot_ask(cloud, job, error) from error
+                time.sleep(self._draw.uniform(0.5, LOOK_SECONDS))
+        if job.login not in known:
+            raise LeakError(
+                f"{job.host} was rented at {cloud.name} with another login, and this one lists nothing of its sweep; "
+                "it may be alive.",
+                f"Resume with that login; {login_mark.MEND}",
+                (),
+            )
+        self._proven.add(job.login)
 
     def _note(self, name: str, **changes: Any) -> JobState:
         """Write down how far giving back is; a full disk must not keep a server alive."""
@@ -596,11 +680,7 @@ class Rental:
                 if isinstance(error, ClosedRegionError) and unsure:
                     return []
                 if error.refusal in DENIED or time.monotonic() > deadline:
-                    raise LeakError(
-                        f"{cloud.name} can't be asked what is left of {job.host if job else 'the sweep'}: {error}",
-                        "Run 'benchctl reap' when it answers.",
-                        left,
-                    ) from error
+                    raise _cannot_ask(cloud, job, error, left) from error
                 time.sleep(self._draw.uniform(0.5, LOOK_SECONDS))
                 continue
             if not left:
@@ -623,9 +703,12 @@ class Rental:
 
         Raises:
             CloudError: the API refuses, or can't be reached.
+            LeakError: another login would have to say it.
         """
+        cloud = cloud_of(job.vendor)
+        self._assure_login(cloud, job)
         # where a network is cut, a whole fleet is asked for one by one
-        listed = self.listing(cloud_of(job.vendor)).fresh(EXISTS_SECONDS, region=job.region)
+        listed = self.listing(cloud).fresh(EXISTS_SECONDS, region=job.region)
         return any(one.kind == "server" and one.name == job.host for one in listed)
 
     # ── what is where ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -659,6 +742,15 @@ class Rental:
 
 class _NotReadyError(BenchctlError):
     """A server was made, and can't be used."""
+
+
+def _cannot_ask(cloud: Cloud, job: JobState | None, error: CloudError, left: Sequence[Resource] = ()) -> LeakError:
+    """What is said where nobody knows what is alive still."""
+    return LeakError(
+        f"{cloud.name} can't be asked what is left of {job.host if job else 'the sweep'}: {error}",
+        "Run 'benchctl reap' when it answers.",
+        left,
+    )
 
 
 def _leak(cloud: Cloud, left: Sequence[Resource], trouble: str, name: str) -> LeakError:

@@ -17,7 +17,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import signal
 import socket
 import sys
@@ -30,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from benchctl.clouds import engine_binary, engine_process, engine_said
+from benchctl.clouds import engine_binary, engine_process, engine_said, keys
 from benchctl.errors import BenchctlError
 from benchctl.extras import extra_mend
 
@@ -455,16 +454,7 @@ class Stacks:
             if self._environment.get(name):
                 return {name: self._environment[name]}
         path = self._folder / "passphrase"
-        if not path.exists():
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            draft = path.with_name(f"passphrase.{os.getpid()}-{threading.get_ident()}")
-            handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(handle, "w") as file:
-                file.write(secrets.token_urlsafe(32))
-            # whoever comes first: a second one must not replace what has encrypted something already
-            with suppress(FileExistsError):
-                os.link(draft, path)
-            draft.unlink()
+        keys.ensure_secret(path)
         return {"PULUMI_CONFIG_PASSPHRASE_FILE": str(path)}
 
 

@@ -173,6 +173,10 @@ class UpCloud:
             "UPCLOUD_USERNAME and UPCLOUD_PASSWORD."
         )
 
+    def account(self, environment: Mapping[str, str], client: Client) -> str:  # noqa: ARG002
+        """The user: the API names no account."""
+        return client.whoami()
+
     def engine_environment(self, environment: Mapping[str, str]) -> dict[str, str]:
         """The login, and another address of the API where one is set."""
         return {key: value for key, value in environment.items() if key.startswith("UPCLOUD_")}

@@ -256,11 +256,36 @@ def regions_of(job: JobState) -> set[str]:
     return {one for one in ({job.region} | tried | places) if one}
 
 
-def after_loss(job: JobState, gone_at: str) -> dict[str, object]:
+def known_logins(book: Book, vendor: str, login: str, shown: Iterable[str]) -> set[str]:
+    """With which logins a sweep's servers may have been rented for ``login`` to list them. Pure.
+
+    Beside itself these are the logins of jobs of which it listed something: both are of one account.
+
+    Args:
+        book: the sweep.
+        vendor: the vendor.
+        login: mark of the login that lists.
+        shown: jobs of the sweep of which a list has shown something, :data:`SHARED_JOB` among them.
+    """
+    labels = {label_value(one) for one in shown}
+    jobs = [one for one in book.jobs if one.vendor == vendor_id(vendor) and one.login]
+    seen = {one.login for one in jobs if label_value(one.job) in labels}
+    if SHARED_JOB in labels and len({one.login for one in jobs}) == 1:
+        seen |= {one.login for one in jobs}
+    # books of earlier versions name no login
+    return {login, "", *seen}
+
+
+def after_loss(job: JobState, gone_at: str, *, destroyed: bool = True) -> dict[str, object]:
     """What changes in a job whose server was destroyed by somebody else than its sweep. Pure.
 
     A job that had its measurements at home already keeps its stage, because what is left of it needs no server. One
     that was in the middle is stopped, so that ``--resume`` takes it up again.
+
+    Args:
+        job: the job.
+        gone_at: when it was found to be gone.
+        destroyed: whether the reaper did it; else nothing is known but that it is listed no longer.
     """
     changes: dict[str, object] = {"gone_at": gone_at}
     if job.stage == INGESTING:
@@ -268,7 +293,8 @@ def after_loss(job: JobState, gone_at: str) -> dict[str, object]:
     changes["stage"] = GONE
     if not job.ended and job.stage != DESTROYING:
         changes["status"] = "stopped"
-        changes["error"] = f"its server was destroyed by the reaper in the stage {job.stage}"
+        what = "its server was destroyed by the reaper" if destroyed else "the vendor lists its server no longer"
+        changes["error"] = f"{what}, in the stage {job.stage}"
     return changes
 
 
