@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import catalog_files as files
 import pytest
+from benchctl.clouds import gcp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -189,17 +191,24 @@ def test_ctrl_c_gives_everything_back(begin: Callable[..., Running], backed_worl
     assert backed_world.alive() == [], sweep.said()
 
 
-@pytest.mark.usefixtures("catalogue")
-def test_without_logins_there_is_one_sentence_per_vendor_and_nothing_else(benchctl: Run, world: Emulated) -> None:
-    """What to set, before anything is made."""
-    bare = {name: "" for name in world.environment if name != "PATH"}
-    done = benchctl(*SWEEP, env={**bare, "PATH": world.environment["PATH"]})
+@pytest.mark.usefixtures("catalogue", "llama_bench")
+def test_without_logins_there_is_one_sentence_per_vendor_and_nothing_else(
+    benchctl: Run, world: Emulated, home: Home, cache: Path, tmp_path: Path
+) -> None:
+    """What to set, before anything is made. The logins alone are missing: the way to the clouds is there."""
+    logins = dict.fromkeys(("HCLOUD_TOKEN", *gcp.PROJECTS, gcp.CREDENTIALS, gcp.CREDENTIALS_FILE), "")
+    # nor has gcloud left one in the user's own folder
+    elsewhere = {"HOME": str(tmp_path), "CLOUDSDK_CONFIG": "", "BENCHCTL_CACHE": str(cache)}
+    done = benchctl(*SWEEP, env={**world.environment, **logins, **elsewhere})
     assert done.returncode == 2
-    assert "HCLOUD_TOKEN" in done.stderr
-    assert "GOOGLE_APPLICATION_CREDENTIALS" in done.stderr
-    assert "Traceback" not in done.stderr
+    begun, google, hetzner = re.split(r" (?=gcp: |hetzner: )", done.stderr.removesuffix("\n"))
+    assert begun == "benchctl: Nothing was begun."
+    assert re.fullmatch("gcp: .* set GOOGLE_APPLICATION_CREDENTIALS to .*", google)
+    assert re.fullmatch("hetzner: .* set HCLOUD_TOKEN.", hetzner)
     assert world.alive() == []
-    assert world.journal() == []
+    assert world.journal() == [], "nobody is asked without a login"
+    assert list(home.sweeps.iterdir()) == []
+    assert not (home.state / "pulumi").exists()
 
 
 @pytest.mark.usefixtures("catalogue")
