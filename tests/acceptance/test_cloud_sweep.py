@@ -6,16 +6,16 @@ database is what a user has, but for the vendors' own APIs and plugins.
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import signal
 import subprocess
-import sys
-import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import catalog_files as files
 import pytest
+import sweeping
+from benchctl.clouds import gcp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,36 +61,6 @@ def catalogue(benchctl: Run, tmp_path: Path) -> None:
     benchctl("catalog", "import", tmp_path / "catalogue.db", tmp_path / "prices.csv", check=True)
 
 
-class Running:
-    """A sweep in a process of its own, in the middle of which a test does something."""
-
-    def __init__(self, home: Home, environment: dict[str, str], arguments: tuple[str, ...], folder: Path) -> None:
-        self.log = folder / "sweep.log"
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchctl", *arguments],
-            env={**environment, "BENCHCTL_HOME": str(home.state), "NO_COLOR": "1", "COLUMNS": "160"},
-            stdin=subprocess.DEVNULL,
-            stdout=self.log.open("w"),
-            stderr=subprocess.STDOUT,
-        )
-
-    def said(self) -> str:
-        """All that it has said."""
-        return self.log.read_text()
-
-    def until(self, words: str, seconds: float = 120) -> None:
-        """Wait until it has said that."""
-        deadline = time.monotonic() + seconds
-        while words not in self.said():
-            assert self.process.poll() is None, f"it ended before it said '{words}':\n{self.said()}"
-            assert time.monotonic() < deadline, f"it never said '{words}':\n{self.said()}"
-            time.sleep(0.05)
-
-    def wait(self, seconds: float = 240) -> int:
-        """Wait for its end; returns the exit status."""
-        return self.process.wait(seconds)
-
-
 @pytest.fixture
 def environment(backed_world: Emulated) -> dict[str, str]:
     """A user's environment that leads to the emulated clouds."""
@@ -98,56 +68,81 @@ def environment(backed_world: Emulated) -> dict[str, str]:
 
 
 @pytest.fixture
-def begin(home: Home, environment: dict[str, str], tmp_path: Path, checkout: Path) -> Iterator[Callable[..., Running]]:
+def begin(
+    home: Home, environment: dict[str, str], tmp_path: Path, checkout: Path
+) -> Iterator[Callable[..., sweeping.Running]]:
     """Start a sweep; it is gone after the test."""
-    running: list[Running] = []
-    paths = os.pathsep.join((str(checkout / "controller"), str(checkout / "module_utils")))
+    running: list[sweeping.Running] = []
 
-    def start(*arguments: str) -> Running:
-        running.append(Running(home, {**environment, "PYTHONPATH": paths}, arguments, tmp_path))
+    def start(*arguments: str) -> sweeping.Running:
+        running.append(sweeping.Running(home, environment, arguments, tmp_path, checkout))
         return running[-1]
 
     yield start
     for one in running:
-        if one.process.poll() is None:
-            one.process.kill()
-            one.process.wait()
+        one.kill()
 
 
-def rows(benchctl: Run, query: str) -> list[dict[str, Any]]:
-    """What the database says."""
-    answer: list[dict[str, Any]] = json.loads(benchctl("sql", query, "--json", check=True).stdout)
-    return answer
+@pytest.fixture
+def ansible(home: Home, environment: dict[str, str], checkout: Path) -> Callable[..., str]:
+    """Run one of Ansible's programs in the checkout, as a user does; returns what it printed."""
+
+    def run(program: str, *arguments: str) -> str:
+        done = subprocess.run(
+            [str(checkout / ".venv/bin" / program), *arguments], cwd=checkout, capture_output=True, text=True,
+            env={**environment, "BENCHCTL_HOME": str(home.state), "ANSIBLE_NOCOLOR": "1"}, stdin=subprocess.DEVNULL,
+            timeout=240, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+        return done.stdout
+
+    return run
+
+
+BENCH = ("ansible-playbook", "playbooks/bench.yml", "-l", "g2-standard-4", "-e", "llama_bench_poll_seconds=1")
+
+
+def hosts_of(said: str) -> list[str]:
+    """The hosts that a playbook ran on, as its recap names them."""
+    return re.findall(r"^(\S+) +: ok=", said.partition("PLAY RECAP")[2], re.MULTILINE)
 
 
 @pytest.mark.usefixtures("catalogue", "llama_bench")
 def test_two_clouds_are_measured_and_nothing_is_left(
-    benchctl: Run, begin: Callable[..., Running], backed_world: Emulated, suite: Path, environment: dict[str, str],
-    checkout: Path, home: Home,
+    benchctl: Run, begin: Callable[..., sweeping.Running], backed_world: Emulated, suite: Path,
+    environment: dict[str, str], ansible: Callable[..., str],
 ) -> None:  # fmt: skip
-    """Plan, rent, prepare, measure, collect, ingest, destroy; in the middle Ansible sees what is alive."""
+    """Plan, rent, prepare, measure, collect, ingest, destroy; in the middle Ansible sees, and joins, what is alive."""
     sweep = begin(*SWEEP, "--suite", str(suite))
     sweep.until("Measuring on")
-    # in the middle of it: what is rented is an inventory, by vendor, type, region and sweep
-    graph = subprocess.run(
-        [str(checkout / ".venv/bin/ansible-inventory"), "--graph"],
-        cwd=checkout, env={**environment, "BENCHCTL_HOME": str(home.state)}, capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    assert "@g2-standard-4:" in graph
-    assert "@hetzner_cx22:" in graph
+    # the controller stands still meanwhile, so that it gives nothing back: what it measures goes on by itself
+    sweep.process.send_signal(signal.SIGSTOP)
+    try:
+        # in the middle of it: what is rented is an inventory, by vendor, type, region and sweep
+        graph = ansible("ansible-inventory", "--graph")
+        assert "@g2-standard-4:" in graph
+        assert "@hetzner_cx22:" in graph
+        # and a playbook waits for what the sweep measures there, and leaves the results to it
+        played = ansible(*BENCH)
+    finally:
+        sweep.process.send_signal(signal.SIGCONT)
+    assert hosts_of(played) == backed_world.names("gcp", "server")
+    assert "is under way" in played
+    assert "SmolLM-135M  pp16" in played
+    assert "SmolLM-135M  tg16" in played
     assert sweep.wait() == 0, sweep.said()
 
     assert backed_world.alive() == [], sweep.said()
-    found = rows(benchctl, "SELECT vendor_id, task, tokens, outcome FROM measurement ORDER BY 1, 2")
+    found = sweeping.rows(benchctl, "SELECT vendor_id, task, tokens, outcome FROM measurement ORDER BY 1, 2")
     assert [(one["vendor_id"], one["task"], one["outcome"]) for one in found] == [
         ("gcp", "pp", "ok"), ("gcp", "tg", "ok"), ("hcloud", "pp", "ok"), ("hcloud", "tg", "ok"),
     ]  # fmt: skip
-    jobs = rows(benchctl, "SELECT job_id, vendor_id, status, stage, region, zone FROM job ORDER BY vendor_id")
+    jobs = sweeping.rows(benchctl, "SELECT job_id, vendor_id, status, stage, region, zone FROM job ORDER BY vendor_id")
     assert [(one["vendor_id"], one["status"], one["stage"]) for one in jobs] == [
         ("gcp", "finished", "gone"), ("hcloud", "finished", "gone"),
     ]  # fmt: skip
     assert jobs[0]["zone"] == "us-central1-a"
-    states = rows(benchctl, "SELECT DISTINCT state FROM instance")
+    states = sweeping.rows(benchctl, "SELECT DISTINCT state FROM instance")
     assert states == [{"state": "gone"}]
     # a second look by the reaper finds nothing, and says so
     reaped = benchctl("reap", "--vendors", "gcp,hetzner", env=environment)
@@ -156,14 +151,23 @@ def test_two_clouds_are_measured_and_nothing_is_left(
 
 @pytest.mark.usefixtures("catalogue", "llama_bench")
 def test_a_killed_sweep_is_reaped_and_resumed_without_losing_or_doubling_a_row(
-    benchctl: Run, begin: Callable[..., Running], backed_world: Emulated, suite: Path, environment: dict[str, str]
-) -> None:
-    """Kill -9 while it measures: the reaper empties the clouds, the same call goes on, each scenario has one row."""
+    benchctl: Run, begin: Callable[..., sweeping.Running], backed_world: Emulated, suite: Path,
+    environment: dict[str, str], ansible: Callable[..., str], home: Home,
+) -> None:  # fmt: skip
+    """Kill -9 while it measures: a playbook brings in what one type measured, the reaper empties the clouds, the same
+    call goes on, and each scenario has one row.
+    """  # noqa: D205
     sweep = begin(*SWEEP, "--suite", str(suite))
     sweep.until("Measuring on")
     os.kill(sweep.process.pid, signal.SIGKILL)
     sweep.wait()
-    assert backed_world.alive() != []
+    assert hosts_of(ansible(*BENCH)) == backed_world.names("gcp", "server") != []
+    benchctl("ingest", home.lake, check=True)
+    brought = sweeping.rows(benchctl, "SELECT vendor_id, server_id, task, outcome FROM measurement ORDER BY task")
+    assert [tuple(one.values()) for one in brought] == [
+        ("gcp", "1000204", "pp", "ok"), ("gcp", "1000204", "tg", "ok"),
+    ]  # fmt: skip
+    assert backed_world.names("hetzner", "server") != []
     reaped = benchctl("reap", env=environment)
     assert reaped.returncode == 0, reaped.stdout + reaped.stderr
     assert backed_world.alive() == []
@@ -171,7 +175,7 @@ def test_a_killed_sweep_is_reaped_and_resumed_without_losing_or_doubling_a_row(
     again = begin("sweep", "--resume", "last")
     assert again.wait() == 0, again.said()
     assert backed_world.alive() == []
-    counted = rows(
+    counted = sweeping.rows(
         benchctl,
         "SELECT vendor_id, task, count(*) AS n FROM measurement WHERE outcome = 'ok' GROUP BY 1, 2 ORDER BY 1, 2",
     )
@@ -179,7 +183,9 @@ def test_a_killed_sweep_is_reaped_and_resumed_without_losing_or_doubling_a_row(
 
 
 @pytest.mark.usefixtures("catalogue", "llama_bench")
-def test_ctrl_c_gives_everything_back(begin: Callable[..., Running], backed_world: Emulated, suite: Path) -> None:
+def test_ctrl_c_gives_everything_back(
+    begin: Callable[..., sweeping.Running], backed_world: Emulated, suite: Path
+) -> None:
     """The user's end in the middle: what is measured is kept, the servers are destroyed, and it says how to go on."""
     sweep = begin(*SWEEP, "--suite", str(suite))
     sweep.until("is there, in")
@@ -189,17 +195,24 @@ def test_ctrl_c_gives_everything_back(begin: Callable[..., Running], backed_worl
     assert backed_world.alive() == [], sweep.said()
 
 
-@pytest.mark.usefixtures("catalogue")
-def test_without_logins_there_is_one_sentence_per_vendor_and_nothing_else(benchctl: Run, world: Emulated) -> None:
-    """What to set, before anything is made."""
-    bare = {name: "" for name in world.environment if name != "PATH"}
-    done = benchctl(*SWEEP, env={**bare, "PATH": world.environment["PATH"]})
+@pytest.mark.usefixtures("catalogue", "llama_bench")
+def test_without_logins_there_is_one_sentence_per_vendor_and_nothing_else(
+    benchctl: Run, world: Emulated, home: Home, cache: Path, tmp_path: Path
+) -> None:
+    """What to set, before anything is made. The logins alone are missing: the way to the clouds is there."""
+    logins = dict.fromkeys(("HCLOUD_TOKEN", *gcp.PROJECTS, gcp.CREDENTIALS, gcp.CREDENTIALS_FILE), "")
+    # nor has gcloud left one in the user's own folder
+    elsewhere = {"HOME": str(tmp_path), "CLOUDSDK_CONFIG": "", "BENCHCTL_CACHE": str(cache)}
+    done = benchctl(*SWEEP, env={**world.environment, **logins, **elsewhere})
     assert done.returncode == 2
-    assert "HCLOUD_TOKEN" in done.stderr
-    assert "GOOGLE_APPLICATION_CREDENTIALS" in done.stderr
-    assert "Traceback" not in done.stderr
+    begun, google, hetzner = re.split(r" (?=gcp: |hetzner: )", done.stderr.removesuffix("\n"))
+    assert begun == "benchctl: Nothing was begun."
+    assert re.fullmatch("gcp: .* set GOOGLE_APPLICATION_CREDENTIALS to .*", google)
+    assert re.fullmatch("hetzner: .* set HCLOUD_TOKEN.", hetzner)
     assert world.alive() == []
-    assert world.journal() == []
+    assert world.journal() == [], "nobody is asked without a login"
+    assert list(home.sweeps.iterdir()) == []
+    assert not (home.state / "pulumi").exists()
 
 
 @pytest.mark.usefixtures("catalogue")

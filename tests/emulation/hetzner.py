@@ -469,7 +469,7 @@ class Hetzner(Vendor):
             }  # fmt: skip
         elif thing.kind == "firewall":
             users = [{"type": "server", "server": {"id": int(one.id)}} for one in self._users(thing)]
-            shown |= {"rules": [], "applied_to": users}
+            shown |= {"rules": [_rule(one) for one in data["rules"]], "applied_to": users}
         elif thing.kind == "key":
             shown |= {"fingerprint": data["fingerprint"], "public_key": data["public_key"]}
         elif thing.kind == "address":
@@ -494,6 +494,15 @@ def _selected(thing: Thing, selector: str) -> bool:
         if key not in labels or (equals and labels[key] != value.lstrip("=")):
             return False
     return True
+
+
+def _rule(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A firewall's rule, as the API shows what the provider was given."""
+    return {
+        "direction": given["direction"], "protocol": given["protocol"], "port": given.get("port"),
+        "source_ips": list(given.get("sourceIps") or ()), "destination_ips": list(given.get("destinationIps") or ()),
+        "description": given.get("description"),
+    }  # fmt: skip
 
 
 def _time(seconds: float) -> str:

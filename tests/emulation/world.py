@@ -40,6 +40,9 @@ VENDORS = ("hetzner", "gcp", "aws", "azure", "upcloud")
 
 POLL_SECONDS = 0.5
 
+RESET_SECONDS = 10.0
+"""How long a reset waits for calls that are under way."""
+
 
 class World:
     """Every emulated vendor, and what befalls them."""
@@ -199,9 +202,14 @@ class World:
         released.set()
 
     def _control_reset(self) -> None:
-        self._control_release()
         self.faults.clear()
         self.down.clear()
+        # a call that is under way would make its thing after everything was forgotten
+        deadline = time.monotonic() + RESET_SECONDS
+        self._control_release()
+        while any(entry["ended"] is None for entry in self._control_journal()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+            self._control_release()
         with self._lock:
             self.journal.clear()
         for vendor in self.vendors.values():

@@ -81,6 +81,25 @@ def test_what_the_programs_make_is_listed_by_the_client_and_gone_after_destroy(
     assert world.alive("aws") == []
 
 
+def test_only_the_controller_may_connect_to_ssh_and_the_server_may_reach_out(world: Emulated, engine: Engine) -> None:
+    import boto3
+
+    spec = instance_spec("aws", "m7i.large", REGION)
+    rent(engine, spec)
+    login = {
+        "aws_access_key_id": world.environment["AWS_ACCESS_KEY_ID"],
+        "aws_secret_access_key": world.environment["AWS_SECRET_ACCESS_KEY"],
+    }
+    api = boto3.client("ec2", REGION, endpoint_url=world.environment["AWS_ENDPOINT_URL_EC2"], **login)
+    (rented,) = (one for held in api.describe_instances()["Reservations"] for one in held["Instances"])
+    (group,) = (one["GroupId"] for held in rented["NetworkInterfaces"] for one in held["Groups"])
+    asked = [{"Name": "group-id", "Values": [group]}]
+    rules = api.describe_security_group_rules(Filters=asked)["SecurityGroupRules"]
+    (into,) = [one for one in rules if not one["IsEgress"]]
+    assert (into["IpProtocol"], into["FromPort"], into["ToPort"], into["CidrIpv4"]) == ("tcp", 22, 22, spec.ingress)
+    assert [(one["IpProtocol"], one["CidrIpv4"]) for one in rules if one["IsEgress"]] == [("-1", "0.0.0.0/0")]
+
+
 def test_the_newest_image_of_the_right_owner_and_architecture_is_booted(world: Emulated, engine: Engine) -> None:
     wanted = {
         "m7i.large": instance_spec("aws", "m7i.large", REGION),

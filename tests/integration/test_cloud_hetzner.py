@@ -56,6 +56,21 @@ def test_what_a_program_makes_is_listed_by_the_client_and_gone_after_destroy(
     assert world.alive("hetzner") == []
 
 
+def test_nobody_but_the_controller_may_connect_and_only_to_ssh(world: Emulated, engine: Engine) -> None:
+    import hcloud
+
+    shared, spec = shared_spec("hetzner"), instance_spec("hetzner", "cx22", "nbg1")
+    outputs = engine.up("shared", lambda: CLOUD.shared_program(shared))
+    engine.up("job", lambda: CLOUD.program(spec, outputs))
+    api = hcloud.Client(world.environment["HCLOUD_TOKEN"], api_endpoint=world.environment["HCLOUD_ENDPOINT"])
+    (made,) = api.firewalls.get_all()
+    assert [(one.direction, one.protocol, one.port, one.source_ips) for one in made.rules] == [
+        ("in", "tcp", "22", [shared.ingress])
+    ]
+    (rented,) = api.servers.get_all()
+    assert [one.firewall.id for one in rented.public_net.firewalls] == [made.id]
+
+
 def server(rule: str, **wrong: Any) -> None:
     import pulumi_hcloud as hcloud
 

@@ -5,17 +5,41 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import threading
 import time
 import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
+from emulation import hetzner
 from emulation.engine import starts_a_server_and_waits
+from emulation.provider import Forwarding
+from emulation.specs import key_pair
 from lab.podman import LABEL, podman
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from emulation.fixtures import Emulated
+
+
+def test_what_is_under_way_at_a_reset_is_forgotten_too(world: Emulated) -> None:
+    """Else the next test finds a server that it never asked for."""
+    plugin = Forwarding(f"{world.url}/engine/hetzner")
+    plugin.configure({"token": hetzner.Hetzner.TOKEN})
+    world.fault("hold", call="create")
+    world.fault("slow", call="create", seconds=0.5)
+    wanted = {"name": "late", "publicKey": key_pair("login")[0]}
+    made: list[str] = []
+    creating = threading.Thread(target=lambda: made.append(plugin.create(hetzner.KEY, "late", wanted)[0]))
+    creating.start()
+    world.until(lambda: world.journal(call="create"))
+    world.reset()
+    creating.join()
+    assert made, "the vendor did not make it"
+    assert world.alive() == []
+    assert world.journal() == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("podman"), reason="needs root, and podman")

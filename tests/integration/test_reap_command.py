@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -53,6 +54,13 @@ def engines(sweep: str) -> list[int]:
     return found
 
 
+def name_of(process: int) -> str:
+    """What a process is called; nothing when it has ended in the meantime."""
+    with contextlib.suppress(OSError):
+        return (Path("/proc") / str(process) / "comm").read_text().strip()
+    return ""
+
+
 def clean(home: Home, environment: dict[str, str], sweep: str) -> None:
     """Nothing of a sweep is left: no stack, no process, and the book knows."""
     assert Stacks(home, environment={**os.environ, **environment}).names() == []
@@ -64,13 +72,21 @@ def test_a_kill_in_the_middle_of_create_leaves_nothing(
     home: Home, world: Emulated, environment: dict[str, str], benchctl: Run
 ) -> None:
     """Controller and engines are killed while two vendors make their servers: all of it is found and destroyed."""
-    world.fault("slow", call="create", kind="server", seconds=1.5, times=2)
-    with Controller(home, environment, VENDORS) as controller:
-        world.until(lambda: len(world.journal(call="create", kind="server")) == 2, 120)
-        controller.kill()
-        for engine in engines(controller.sweep):
-            if (Path("/proc") / str(engine) / "comm").read_text().strip() == "pulumi":
+    world.fault("hold", call="create", kind="server", times=2)
+    try:
+        with Controller(home, environment, VENDORS) as controller:
+            world.until(lambda: len(world.journal(call="create", kind="server")) == 2, 120)
+            controller.kill()
+            killed = [one for one in engines(controller.sweep) if name_of(one) == "pulumi"]
+            for engine in killed:
                 os.kill(engine, signal.SIGKILL)
+            under_way = world.journal(call="create", kind="server")
+    finally:
+        world.release()
+    assert len(killed) == len(VENDORS)
+    assert [(one["vendor"], one["ended"]) for one in sorted(under_way, key=lambda one: str(one["vendor"]))] == [
+        (vendor, None) for vendor in VENDORS
+    ]
     done = benchctl(*REAP, env=environment)
     assert world.alive() == [], done.stderr
     assert done.returncode == 0, done.stderr

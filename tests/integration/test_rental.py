@@ -183,24 +183,35 @@ def test_nowhere_to_be_had_leaves_nothing(bench: Bench) -> None:
     assert bench.world.names("hetzner", "server") == []
 
 
-def kill_the_engine(bench: Bench, kind: str) -> threading.Thread:
-    """SIGKILL it, like the kernel when memory runs out, while the vendor makes a thing of this kind; once."""
+class KillsTheEngine(threading.Thread):
+    """SIGKILL for it, like the kernel when memory runs out, while the vendor makes a thing of this kind; once.
 
-    def under_way() -> bool:
-        calls = bench.world.journal(vendor="hetzner", call="create", kind=kind, via="engine")
+    Attributes:
+        killed: the engines' process numbers.
+    """
+
+    def __init__(self, bench: Bench, kind: str) -> None:
+        super().__init__()
+        self.killed: list[int] = []
+        self._bench, self._kind = bench, kind
+        bench.world.fault("hold", vendor="hetzner", call="create", kind=kind)
+        self.start()
+
+    def run(self) -> None:
+        """The vendor finishes what it is at only after the kill."""
+        try:
+            self._bench.world.until(self._under_way, 60)
+            mark = Stacks(self._bench.home).mark("")
+            for one in engine_process.running():
+                if one.engine and one.stack.startswith(mark):
+                    os.kill(one.pid, signal.SIGKILL)
+                    self.killed.append(one.pid)
+        finally:
+            self._bench.world.release()
+
+    def _under_way(self) -> bool:
+        calls = self._bench.world.journal(vendor="hetzner", call="create", kind=self._kind, via="engine")
         return any(one["ended"] is None for one in calls)
-
-    def wait_and_kill() -> None:
-        bench.world.until(under_way, 60)
-        mark = Stacks(bench.home).mark("")
-        for one in engine_process.running():
-            if one.engine and one.stack.startswith(mark):
-                os.kill(one.pid, signal.SIGKILL)
-
-    bench.world.fault("slow", vendor="hetzner", call="create", kind=kind, seconds=1.5)
-    killer = threading.Thread(target=wait_and_kill)
-    killer.start()
-    return killer
 
 
 @pytest.mark.usefixtures("no_ssh", "quick")
@@ -208,9 +219,10 @@ def kill_the_engine(bench: Bench, kind: str) -> threading.Thread:
 def test_a_killed_engine_says_nothing_of_the_place_and_is_started_again(bench: Bench, kind: str) -> None:
     """The vendor goes on and makes what nobody writes down; that is found, and the same place is asked again."""
     bench.world.lag("hetzner", appears_after_seconds=8.0 if kind == "server" else 2.0)
-    killer = kill_the_engine(bench, kind)
+    killer = KillsTheEngine(bench, kind)
     job = bench.rental.rent("cx22")
     killer.join()
+    assert killer.killed, "the engine was not killed in the middle"
     assert job.region == "fsn1"
     assert [one["said"] for one in job.attempts] == (
         ["Pulumi's engine was ended by signal 9."] if kind == "server" else []

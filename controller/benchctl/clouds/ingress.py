@@ -10,6 +10,7 @@ import contextlib
 import ipaddress
 import urllib.request
 from functools import cache
+from http.client import HTTPException
 from typing import TYPE_CHECKING
 
 from benchctl.errors import BenchctlError, UsageError
@@ -78,8 +79,9 @@ def _asked() -> str:
     for service in SERVICES:
         try:
             with urllib.request.urlopen(service, timeout=10) as answer:  # noqa: S310 - the addresses are above
-                return str(ipaddress.IPv4Network(answer.read(_ANSWER_BYTES).decode("ascii", "replace").strip()))
-        except (OSError, ValueError) as error:
+                # an address, no network: a wrong answer must not let in more than one machine
+                return f"{ipaddress.IPv4Address(answer.read(_ANSWER_BYTES).decode('ascii', 'replace').strip())}/32"
+        except (OSError, HTTPException, ValueError) as error:
             trouble = str(error)
     raise BenchctlError(
         f"This machine's own address could not be found out: {trouble}.",
