@@ -1,4 +1,5 @@
-"""The short form of the kill matrix: one kill in the middle of each of the vendor's calls that matter, at two vendors.
+"""The short form of the kill matrix: one kill in the middle of each of the vendor's calls that matter, and
+one while it measures, at two vendors.
 
 All of it is ``python tests/benchmarks/kill_matrix.py``; docs/teardown.md has its figures.
 """
@@ -31,6 +32,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         case(CONTROLLER, CREATE, 0),  # reaped, then resumed
         case(CONTROLLER, DESTROY, 3),  # resumed at once
+        case(CONTROLLER, "collecting", 2),  # resumed at once, on the server that measures
         case(ENGINE, CREATE, 1),
         case(ENGINE, DESTROY, 2),
     ],

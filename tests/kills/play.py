@@ -41,6 +41,9 @@ policy: {max_samples: 2, noise_retries: 0, warmup_seconds: 0}
 UPCLOUD = files.Kind("upcloud", "2xCPU-4GB", 2, 4, family="2xCPU")
 SERVERS = {"hetzner": files.CX22.name, "upcloud": UPCLOUD.name}
 
+STANDING = ("ready", "preparing", "benching", "collecting", "ingesting")
+"""Stages at which a server is there that a sweep has to go on with when it is resumed."""
+
 LONGEST_SECONDS = 900.0
 """How long a command may take on a busy machine before the run counts as failed."""
 
@@ -277,6 +280,10 @@ def _after(case: Case, command: Command, world: Emulated, result: Result) -> Non
             _reap(case, command, world, result)
         _resume(command, result)
         _reap(case, command, world, result, finds_nothing=True)
+        if not case.reap_first and case.point in STANDING:
+            made = world.journal(vendor=case.vendor, call="create", kind="server", via="engine")
+            if len(made) != 1:
+                result.problems.append(f"{len(made)} servers were made, though the first was alive")
     _nothing_alive(world, result, "at the end")
     problems(command.home, before, result)
 
