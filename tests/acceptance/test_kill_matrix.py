@@ -1,6 +1,7 @@
 """The short form of the kill matrix, at two vendors.
 
-One kill in the middle of each of the vendor's calls that matter, and one while it measures. All of it is ``python tests/benchmarks/kill_matrix.py``; docs/teardown.md has its figures.
+One kill in the middle of each of the vendor's calls that matter, and one while it measures. All of it is
+``python tests/benchmarks/kill_matrix.py``; docs/teardown.md has its figures.
 """
 
 from __future__ import annotations
