@@ -86,7 +86,7 @@ def request_options(command: Command) -> Command:
         ),
         click.option(
             "--disk-gb", type=click.IntRange(10, 16000), metavar="GB",
-            help="Boot disk of rented servers.  [default: what the models need, at least 75]",
+            help="Boot disk of rented servers.  [default: what the models need, at least 75; the plan's at UpCloud]",
         ),
         click.option(
             "--replicas", type=click.IntRange(1, 20), default=1, show_default=True, help="Instances of each type."
