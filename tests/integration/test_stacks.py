@@ -276,9 +276,11 @@ def test_a_cancelled_stack_keeps_what_was_under_way(toy_cloud: ToyCloud) -> None
     under_way = (toy_cloud.folder / "creating/key").exists
     with ThreadPoolExecutor(1) as pool:
         made = pool.submit(toy_cloud.up, ours, STACK, server_and_key, cancelled=under_way)
-        # the engine says that it has heard; only then may the create end
-        wait_until(lambda: toy_cloud.log.exists() and "^C received" in toy_cloud.log.read_text(), "it was not told")
-        toy_cloud.untell("hold-create")
+        try:
+            # the engine says that it has heard; only then may the create end
+            wait_until(lambda: toy_cloud.log.exists() and "^C received" in toy_cloud.log.read_text(), "it was not told")
+        finally:
+            toy_cloud.untell("hold-create")
         with pytest.raises(StackCancelledError):
             made.result()
     assert [(one.name, one.pending) for one in ours.resources(STACK)] == [("key", "")]
