@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import catalog_files as files
+from benchctl.clouds.stacks import Stacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from benchctl.home import Home
 
@@ -31,6 +34,7 @@ class Running:
     def __init__(
         self, home: Home, environment: Mapping[str, str], arguments: tuple[str, ...], folder: Path, checkout: Path
     ) -> None:
+        self._home = home
         self.log = folder / f"sweep-{len(list(folder.glob('sweep-*.log')))}.log"
         paths = os.pathsep.join((str(checkout / "controller"), str(checkout / "module_utils")))
         own = {"BENCHCTL_HOME": str(home.state), "NO_COLOR": "1", "COLUMNS": "160", "PYTHONPATH": paths}
@@ -60,10 +64,38 @@ class Running:
         return self.process.wait(seconds)
 
     def kill(self) -> None:
-        """End it, if it has not ended."""
+        """End it, if it has not ended, and what goes on without it: engines, their plugins, Ansible, SSH."""
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        end_all(self._home)
+
+
+def end_all(home: Home) -> list[str]:
+    """End whatever still runs of a home's; says what there was, once it had a while to end by itself."""
+    deadline = time.monotonic() + 10
+    while (left := processes(home)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return [f"left running: {', '.join(left.values())}"] if left else []
+
+
+def processes(home: Home) -> dict[int, str]:
+    """Processes that have the state directory in their environment or arguments."""
+    found: dict[int, str] = {}
+    wanted = str(home.state).encode()
+    mark = Stacks(home).mark("").encode()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            words = (entry / "cmdline").read_bytes()
+            environment = (entry / "environ").read_bytes() if words else b""
+            if wanted in words or wanted in environment or mark in environment:
+                found[int(entry.name)] = words.replace(b"\0", b" ").decode(errors="replace")[:120].strip()
+    return found
 
 
 def hetzner_catalogue(benchctl: Benchctl, folder: Path, *servers: str, price: float = PRICE) -> None:

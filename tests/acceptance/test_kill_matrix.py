@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from emulation.fixtures import Emulated
 
+pytestmark = pytest.mark.timeout(1500)  # longer than what is waited for inside, which says more
+
 TRIES = 3
 """A kill that came too early or too late on a busy machine is tried again."""
 

@@ -10,9 +10,11 @@ import base64
 import gzip
 import json
 import os
+import tempfile
 import threading
 import urllib.parse
 from contextlib import suppress
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from emulation.fixtures import Emulated
 
     Run = Callable[..., subprocess.CompletedProcess[str]]
+
+pytestmark = pytest.mark.timeout(1500)  # longer than what is waited for inside, which says more
 
 PLANTED = {
     "AWS_SECRET_ACCESS_KEY": "aws/Secret+Planted0aws/Secret+Planted0aws",
@@ -46,6 +50,7 @@ PLANTED = {
 
 MIRROR_PASSWORD = "planted/mirror+password"  # noqa: S105
 HOOK_PATH = "planted-hook-path-0123456789"
+CATALOGUE_QUERY = "planted-signature-0123456789"
 
 
 def spellings(secret: str) -> set[bytes]:
@@ -77,90 +82,139 @@ class Searched:
 
     def search(self, where: str, content: bytes) -> None:
         """Look into something."""
-        for spelling, name in self._spellings.items():
+        for spelling, name in tuple(self._spellings.items()):  # more are learnt meanwhile
             if spelling in content:
                 self.found.add(f"{name} in {where}")
 
     def _is_a_key(self, path: Path) -> bool:
         """Whether it is one of the key files themselves, which only their owner can read.
 
-        While Ansible runs, what it is handed lies in such a file, too; afterwards it is gone.
+        While Ansible runs, what it is handed, and what it hands on, lies in such files, too; afterwards they are gone.
         """
-        handed = path.match("runs/*/env/extravars") and not self.ended
-        return (path.parent.name == "keys" or handed) and path.stat().st_mode & 0o077 == 0
+        handed = path.match("runs/*/env/extravars") or path.match(".ansible/tmp/ansible-local-*/*")
+        return (path.parent.name == "keys" or (handed and not self.ended)) and path.stat().st_mode & 0o077 == 0
 
-    def search_files(self, *folders: Path) -> int:
+    def search_files(self, folder: Path) -> int:
         """Look into all files, their names and packed ones included; returns how many there were."""
         count = 0
-        for folder in folders:
-            for path in folder.rglob("*"):
-                if path.is_symlink() or not path.is_file():
+        # folders that go meanwhile are left out by this walk, which Path.rglob does not bear
+        for path in (Path(inside, name) for inside, _, names in os.walk(folder) for name in names):
+            with suppress(OSError):  # what is removed meanwhile holds nothing
+                if path.is_symlink() or not path.is_file() or self._is_a_key(path):
                     continue
-                with suppress(OSError):  # what is removed meanwhile holds nothing
-                    if self._is_a_key(path):
-                        continue
-                    content = path.read_bytes()
-                    count += 1
-                    self.search(str(path), content + os.fsencode(path))
-                    if content[:2] == b"\x1f\x8b":
-                        self.search(f"{path} unpacked", gzip.decompress(content))
+                content = path.read_bytes()
+                count += 1
+                self.search(str(path), content + os.fsencode(path))
+                if content[:2] == b"\x1f\x8b":
+                    self.search(f"{path} unpacked", gzip.decompress(content))
         return count
 
 
-class Arguments:
-    """Looks at the arguments of every process, again and again, in a thread."""
+class Watched:
+    """Looks at the arguments of every process, and into places where files come and go, again and again, in a thread.
 
-    def __init__(self, searched: Searched) -> None:
+    Attributes:
+        programs: names of the programs whose arguments were seen.
+        files: the most files that were seen in a place at once.
+    """
+
+    def __init__(self, searched: Searched, *places: Path) -> None:
         self._searched, self._ended = searched, threading.Event()
-        self._thread = threading.Thread(target=self._look)
-        self.looks = 0
+        self._thread = threading.Thread(target=self._watch)
         self.programs: set[str] = set()
+        self.files = dict.fromkeys(places, 0)
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        watched = self._thread.is_alive()
         self._ended.set()
         self._thread.join()
+        assert watched or kind, "the watcher had ended before"
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.05):
+            self._look()
 
     def _look(self) -> None:
-        while not self._ended.wait(0.05):
-            self.looks += 1
-            for path in Path("/proc").glob("[0-9]*/cmdline"):
-                with suppress(OSError):
-                    content = path.read_bytes()
-                    if content:
-                        self._searched.search(f"arguments: {content.replace(bytes(1), b' ').decode()}", content)
-                        self.programs.add(content.split(b"\0")[0].rpartition(b"/")[2].decode())
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                content = path.read_bytes()
+                if content:
+                    words = content.decode(errors="replace").split("\0")
+                    self._searched.search(f"arguments: {' '.join(words)}", content)
+                    self.programs.add(words[0].rpartition("/")[2])
+        for place, most in self.files.items():
+            self.files[place] = max(most, self._searched.search_files(place) + self._look_at_unnamed(place))
+
+    def _look_at_unnamed(self, place: Path) -> int:
+        """Look into files that our processes have open there, and that have no name: the engine's events."""
+        count = 0
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                if b"benchctl" not in path.read_bytes():
+                    continue
+                for link in path.with_name("fd").iterdir():
+                    if link.readlink().is_relative_to(place):
+                        self._searched.search(f"a file of {place} without a name", link.read_bytes())
+                        count += 1
+        return count
 
 
-class _Told(BaseHTTPRequestHandler):
+@dataclass(frozen=True)
+class Web:
+    """A web server: it is told of events, and serves one file.
+
+    Attributes:
+        address: where it listens.
+        told: what it was told.
+        served: what it answers to whoever asks.
+    """
+
+    address: str
     told: list[str]
-
-    def do_POST(self) -> None:
-        """Note what was told."""
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.told.append(f"{self.path} {json.loads(body)['event']}")
-        self.send_response(204)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Nothing."""
+    served: Path
 
 
 @pytest.fixture
-def hook() -> Iterator[tuple[str, list[str]]]:
-    """A web address that is told, and what it was told."""
+def web(tmp_path: Path) -> Iterator[Web]:
+    """A web server of the user's."""
     told: list[str] = []
-    handler = type("Told", (_Told,), {"told": told})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    served = tmp_path / "catalogue.db"
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            """Note what was told."""
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            told.append(f"{self.path} {json.loads(body)['event']}")
+            self.send_response(204)
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            """The file."""
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(served.read_bytes())
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/{HOOK_PATH}", told
+    yield Web(f"http://127.0.0.1:{server.server_address[1]}", told, served)
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def user() -> Iterator[Path]:
+    """A user's own folder. Its path is short, as those of users are: Ansible's sockets lie below."""
+    with tempfile.TemporaryDirectory(prefix="benchctl-user-") as folder:
+        yield Path(folder)
 
 
 def logins(environment: Mapping[str, str]) -> dict[str, str]:
@@ -185,18 +239,22 @@ def private_keys(folder: Path) -> dict[str, str]:
 
 
 def test_no_secret_is_written_or_shown(
-    benchctl: Run, home: Home, backed_world: Emulated, tmp_path: Path, checkout: Path, hook: tuple[str, list[str]]
+    benchctl: Run, home: Home, backed_world: Emulated, tmp_path: Path, checkout: Path, web: Web, user: Path
 ) -> None:
-    """Everything below the state, the cache, the lake and the export, the database, and what other processes see."""
+    """In the state, cache, export, home and temporary files, what commands say, and processes' arguments."""
     # something that any search must find: else it searches for nothing
     searched = Searched()
-    address, told = hook
-    environment = {**backed_world.environment, **PLANTED, "PULUMI_CONFIG_PASSPHRASE_FILE": ""}
+    temporary, exported = tmp_path / "tmp", tmp_path / "export"
+    temporary.mkdir()
+    places = {"HOME": str(user), "TMPDIR": str(temporary), "BENCHCTL_CACHE": str(home.cache)}
+    more = {"PULUMI_CONFIG_PASSPHRASE_FILE": "", "BENCHCTL_HOOK": f"{web.address}/{HOOK_PATH}"}
+    environment = {**backed_world.environment, **PLANTED, **more, **places}
     for name, secret in {**PLANTED, **logins(backed_world.environment)}.items():
         searched.learn(name, secret)
     searched.learn("https_proxy", "planted-proxy-password")
     searched.learn("the mirror's password", MIRROR_PASSWORD)
     searched.learn("the hook's path", HOOK_PATH)
+    searched.learn("the catalogue's query", CATALOGUE_QUERY)
     mirror = f"http://reader:{urllib.parse.quote(MIRROR_PASSWORD, safe='')}@127.0.0.1:9/models"
 
     sweeping.hetzner_catalogue(benchctl, tmp_path, "cx22")
@@ -206,10 +264,13 @@ def test_no_secret_is_written_or_shown(
         *("sweep", "--vendors", "hetzner", "--servers", "cx22", "--suite", str(suite), "--yes", "--weights", "auto"),
         *("--ingress", "203.0.113.7/32", "--poll-seconds", "1", "--llama-bench", str(paced)),
     )
-    written = [home.state, home.cache, tmp_path / "export"]
-    with Arguments(searched) as seen:
+    pulled = f"{web.address}/{web.served.name}?signature={CATALOGUE_QUERY}"
+    for _ in range(2):  # the second time there is nothing new, which it says
+        done = benchctl("catalog", "pull", "--url", pulled, env=environment, check=True)
+        searched.search("catalog pull", done.stdout.encode() + done.stderr.encode())
+    with Watched(searched, user, temporary) as seen:
         sweep = sweeping.Running(
-            home, {**os.environ, **environment, "BENCHCTL_MIRROR": mirror, "BENCHCTL_HOOK": address}, arguments,
+            home, {**os.environ, **environment, "BENCHCTL_MIRROR": mirror}, arguments,
             tmp_path, checkout,
         )  # fmt: skip
         try:
@@ -217,19 +278,28 @@ def test_no_secret_is_written_or_shown(
             for name, secret in private_keys(home.state).items():
                 searched.learn(name, secret)
             sweep.until("Measuring on")
-            assert searched.search_files(*written) > 10
+            assert searched.search_files(home.state) > 10
             assert sweep.wait() == 0, sweep.said()
         finally:
             sweep.kill()
     searched.ended = True
-    assert told == [f"/{HOOK_PATH} ended"]
+    assert web.told == [f"/{HOOK_PATH} ended"]
     assert backed_world.alive() == []
-    benchctl("export", tmp_path / "export", "--format", "csv", check=True)
+    benchctl("export", exported, "--format", "csv", check=True)
     searched.search("what it said", sweep.log.read_bytes())
-    for command in (("status",), ("sql", "SELECT * FROM sweep", "--json"), ("sql", "SELECT * FROM job", "--json")):
-        searched.search(" ".join(command), benchctl(*command, check=True).stdout.encode())
-    assert searched.search_files(*written) > 10
+    tables = [
+        ("sql", query, "--json")
+        for query in ("SELECT * FROM sweep", "SELECT * FROM job", "SELECT * FROM catalog_source")
+    ]
+    for command in (("status",), *tables, ("reap", "--settle", "0")):
+        done = benchctl(*command, env=environment, check=True)
+        searched.search(" ".join(command), done.stdout.encode() + done.stderr.encode())
     assert {"pulumi", "ssh"} <= seen.programs, "the arguments were looked at too seldom"
+    assert all(seen.files.values()), f"nothing was ever seen in one of {seen.files}"
+    for place in (home.state, home.cache, exported):
+        assert searched.search_files(place) > 1, place
+    for place in seen.files:
+        searched.search_files(place)  # whatever is left there
     assert sorted(searched.found) == []
 
 

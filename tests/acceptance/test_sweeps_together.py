@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     Run = Callable[..., subprocess.CompletedProcess[str]]
 
+pytestmark = pytest.mark.timeout(1500)  # longer than what is waited for inside, which says more
+
 UPCLOUD = "2xCPU-4GB"
 
 HOOK = """

@@ -54,6 +54,12 @@ scenarios:
 policy: {max_samples: 2, noise_retries: 0}
 """
 SCENARIOS = 3
+MOST_MB = 1000.0
+"""The most memory that the controller of a fleet of any of these sizes may take, all of its processes together."""
+
+DEARER = 1.5
+"""So many times the CPU time per job of the smallest fleet a job of the largest may take: it grows with the jobs."""
+
 RECORDED_SECONDS = 13.0
 """How long a server of the recorded speed takes for the suite, about."""
 
@@ -130,14 +136,34 @@ def main() -> int:
         flush=True,
     )
     whole = True
+    per_job: dict[int, float] = {}
     for count in asked.servers:
         with tempfile.TemporaryDirectory(prefix="fleet-") as folder:
-            whole &= rehearse(Path(folder), count, asked)
-    return 0 if whole else 1
+            well, per_job[count] = rehearse(Path(folder), count, asked)
+            whole &= well
+    problem = growth(per_job)
+    if problem:
+        print(problem, file=sys.stderr)
+    return 0 if whole and not problem else 1
 
 
-def rehearse(folder: Path, count: int, asked: argparse.Namespace) -> bool:
-    """One fleet; says whether all that it promises held."""
+def growth(per_job: dict[int, float]) -> str:
+    """What is wrong with how CPU-seconds per job grow with the fleet; empty where nothing is.
+
+    Args:
+        per_job: CPU-seconds per job, looks at measurements left out, by number of servers.
+    """
+    small, large = min(per_job), max(per_job)
+    if per_job[large] <= DEARER * per_job[small]:
+        return ""
+    return (
+        f"A job takes {per_job[large]:.2f} CPU-s among {large} servers and {per_job[small]:.2f} among {small}: "
+        f"more than {DEARER} times as much."
+    )
+
+
+def rehearse(folder: Path, count: int, asked: argparse.Namespace) -> tuple[bool, float]:
+    """One fleet; says whether all that it promises held, and how many CPU-seconds a job took."""
     cache = Home.at().cache
     runs = folder / "runs"
     for number in range(count):
@@ -175,13 +201,14 @@ def rehearse(folder: Path, count: int, asked: argparse.Namespace) -> bool:
         for one in sorted(CLOUD.client({"BENCHCTL_LAB": name}).find(), key=lambda one: one.kind == "network"):
             CLOUD.client({}).delete(one)
         shutil.rmtree(cache / "lab" / "recordings" / recordings._mark(runs), ignore_errors=True)
-    problems = wrong(folder, count, code, left)
+    problems = wrong(folder, count, code, left, seen)
     if problems:
         print(log.read_text()[-6000:], file=sys.stderr)
-    tell(count, at_once, seen, cpu, podman_cpu(folder), wall)
+    per_job = (cpu - sum(seen.look_cpu.values())) / count
+    tell(count, at_once, seen, per_job, cpu, podman_cpu(folder), wall)
     for problem in problems:
         print(f"{count} servers: {problem}", file=sys.stderr)
-    return not problems
+    return not problems, per_job
 
 
 def shim(folder: Path) -> Path:
@@ -323,9 +350,11 @@ def reaped() -> list[tuple[int, int, resource.struct_rusage]]:
     return found
 
 
-def wrong(folder: Path, count: int, code: int, left: list[str]) -> list[str]:
+def wrong(folder: Path, count: int, code: int, left: list[str], seen: Seen) -> list[str]:
     """What does not hold of what a sweep promises."""
     problems = [f"{one} is left" for one in left]
+    if seen.peak_mb > MOST_MB:
+        problems.append(f"the controller took {seen.peak_mb:.0f} MB, more than {MOST_MB:.0f}")
     if code != 0:
         problems.append(f"exit status {code}")
     with contextlib.closing(sqlite3.connect(folder / "state" / "benchctl.db")) as database:
@@ -340,12 +369,12 @@ def wrong(folder: Path, count: int, code: int, left: list[str]) -> list[str]:
     return problems
 
 
-def tell(count: int, at_once: str, seen: Seen, cpu: float, podman: float, wall: float) -> None:
+def tell(count: int, at_once: str, seen: Seen, per_job: float, cpu: float, podman: float, wall: float) -> None:
     """One line of the table, and on stderr what it is made of."""
     looking = sum(seen.look_cpu.values())
     hours = seen.measuring_seconds / 3600
     print(
-        f"| {count} | {at_once} | {seen.peak_mb:.0f} MB | {cpu:.0f} | {(cpu - looking) / count:.2f} | "
+        f"| {count} | {at_once} | {seen.peak_mb:.0f} MB | {cpu:.0f} | {per_job:.2f} | "
         f"{looking / hours if hours else 0.0:.0f} | {len(seen.look_cpu)} | {podman:.0f} | {wall:.0f} s |",
         flush=True,
     )

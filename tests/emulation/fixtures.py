@@ -69,7 +69,7 @@ class Emulated:
         return bool(self._control("vanish", vendor=vendor, name=name))
 
     def offer(self, vendor: str, server_type: str) -> None:
-        """The vendor has one more server type, of any name; until the world ends. Hetzner's alone so far."""
+        """The vendor has one more server type, of any name; until the world ends. Hetzner's and UpCloud's so far."""
         self._control("offer", vendor=vendor, server_type=server_type)
 
     def journal(self, **matching: str) -> list[dict[str, Any]]:

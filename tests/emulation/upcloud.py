@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 ZONES = ("de-fra1", "fi-hel1", "fi-hel2", "nl-ams1", "uk-lon1", "us-nyc1", "sg-sin1")
 GPU_ZONES = ("fi-hel2",)
-PLANS = (
+PLANS = [
     "1xCPU-1GB", "1xCPU-2GB", "2xCPU-4GB", "4xCPU-8GB", "8xCPU-32GB", "DEV-1xCPU-1GB-10GB", "DEV-1xCPU-1GB",
     "DEV-2xCPU-4GB", "CLOUDNATIVE-2xCPU-4GB", "CLOUDNATIVE-8xCPU-64GB", "HICPU-8xCPU-12GB", "HIMEM-2xCPU-16GB",
     "GPU-8xCPU-64GB-1xL40S", "GPU-SPOT-8xCPU-64GB-1xL40S",
-)  # fmt: skip
+]  # fmt: skip
 """Some of the vendor's, not its full list."""
 
 TEMPLATES = {
@@ -365,6 +365,9 @@ class UpCloud(Vendor):
                 disk.data["server"] = ""
             self.store.remove(server)
         self.world.backing.remove(server.id)
+
+    def offer(self, server_type: str) -> None:
+        PLANS.append(server_type)
 
     def vanish(self, thing: Thing) -> None:
         self._remove(thing, with_disk=False)

@@ -139,14 +139,16 @@ def test_an_error_of_our_own_in_the_program_comes_back_as_it_is(toy_cloud: ToyCl
 def test_an_engine_on_a_port_that_was_dead_a_moment_ago_is_reached(toy_cloud: ToyCloud) -> None:
     """What a program was told by the port of an engine that had ended is not held against the next one there."""
     toy_cloud.up(toy_cloud.stacks(), STACK, dict)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    dead = Settings("benchctl", STACK, engine=address).engine
-    with pytest.raises(grpc.RpcError, match="Connection refused"):
-        dead.Log(engine_pb2.LogRequest())
-    alive = grpc.server(ThreadPoolExecutor(1))
-    assert alive.add_insecure_port(address)
+    with socket.socket() as kept:
+        # it never listens, and nobody else gets the port until the server below shares it
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        kept.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{kept.getsockname()[1]}"
+        dead = Settings("benchctl", STACK, engine=address).engine
+        with pytest.raises(grpc.RpcError, match="Connection refused"):
+            dead.Log(engine_pb2.LogRequest())
+        alive = grpc.server(ThreadPoolExecutor(1), options=[("grpc.so_reuseport", 1)])
+        assert alive.add_insecure_port(address)
     alive.start()
     try:
         with pytest.raises(grpc.RpcError, match="Method not found"):
@@ -271,14 +273,16 @@ def test_a_cancelled_stack_keeps_what_was_under_way(toy_cloud: ToyCloud) -> None
     toy_cloud.tell("hold-create")
     ours = toy_cloud.stacks()
 
-    def cancelled() -> bool:
-        under_way = (toy_cloud.folder / "creating/key").exists()
-        if under_way:
-            threading.Timer(1.0, toy_cloud.untell, ["hold-create"]).start()
-        return under_way
-
-    with pytest.raises(StackCancelledError):
-        toy_cloud.up(ours, STACK, server_and_key, cancelled=cancelled)
+    under_way = (toy_cloud.folder / "creating/key").exists
+    with ThreadPoolExecutor(1) as pool:
+        made = pool.submit(toy_cloud.up, ours, STACK, server_and_key, cancelled=under_way)
+        try:
+            # the engine says that it has heard; only then may the create end
+            wait_until(lambda: toy_cloud.log.exists() and "^C received" in toy_cloud.log.read_text(), "it was not told")
+        finally:
+            toy_cloud.untell("hold-create")
+        with pytest.raises(StackCancelledError):
+            made.result()
     assert [(one.name, one.pending) for one in ours.resources(STACK)] == [("key", "")]
     toy_cloud.destroy(ours, STACK)
     assert toy_cloud.things == set()

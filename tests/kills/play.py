@@ -18,6 +18,7 @@ import catalog_files as files
 from benchctl.clouds import engine_process
 from benchctl.clouds.stacks import Stacks
 from benchctl.home import Home
+from sweeping import end_all
 
 from kills.cases import CREATE, DESTROY, ENGINE, SLOW_SECONDS, Case
 from kills.checks import Seen, outcomes_at, problems
@@ -317,33 +318,6 @@ def _nothing_alive(world: Emulated, result: Result, when: str) -> None:
     if left:
         result.leaks += len(left)
         result.problems.append(f"{when} there is still: {', '.join(left)}")
-
-
-def end_all(home: Home) -> list[str]:
-    """End whatever still runs of a home's; says what there was, once it had a while to end by itself."""
-    deadline = time.monotonic() + 10
-    while (left := _processes(home)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    for pid in left:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    return [f"left running: {', '.join(left.values())}"] if left else []
-
-
-def _processes(home: Home) -> dict[int, str]:
-    """Processes that have the state directory in their environment or arguments."""
-    found: dict[int, str] = {}
-    wanted = str(home.state).encode()
-    mark = Stacks(home).mark("").encode()
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
-        with contextlib.suppress(OSError):
-            words = (entry / "cmdline").read_bytes()
-            environment = (entry / "environ").read_bytes() if words else b""
-            if wanted in words or wanted in environment or mark in environment:
-                found[int(entry.name)] = words.replace(b"\0", b" ").decode(errors="replace")[:120].strip()
-    return found
 
 
 def _cpu() -> float:

@@ -40,7 +40,7 @@ def read_file(path: Path, url: str = "", etag: str | None = None) -> Delivery:
 
     Args:
         path: the file.
-        url: where it is from; the file's own path by default.
+        url: where it is from; the file's own path by default. What may be a secret in it is not kept.
         etag: the mark that the server gave it.
 
     Raises:
@@ -62,7 +62,7 @@ def read_file(path: Path, url: str = "", etag: str | None = None) -> Delivery:
         what = error.strerror or f"it can't be unpacked ({error})"
         raise UsageError(f"{name} can't be read: {what}.", "Get it anew." if error.errno is None else "") from error
     kind = {Snapshot: "database", PriceList: "prices", RateList: "rates"}[type(content)]
-    return Delivery(content, Origin(url or str(path.absolute()), kind, sha256, path.stat().st_size, etag))
+    return Delivery(content, Origin(name if url else str(path.absolute()), kind, sha256, path.stat().st_size, etag))
 
 
 def _unpacked(file: IO[bytes]) -> Any:

@@ -157,7 +157,7 @@ def _fetch(url: str, path: Path, note: dict[str, str] | None, expected: str | No
         part.unlink(missing_ok=True)
     memory = path.with_name(f"{path.name}.json")
     fresh = memory.with_name(f".{memory.name}.{os.getpid()}.part")
-    fresh.write_text(json.dumps({"url": url, "etag": etag or "", "sha256": found}), encoding="utf-8")
+    fresh.write_text(json.dumps({"url": shown(url), "etag": etag or "", "sha256": found}), encoding="utf-8")
     os.replace(fresh, memory)  # noqa: PTH105
     return Pulled(path, etag, found, fresh=True, delivery=delivery)
 

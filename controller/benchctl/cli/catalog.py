@@ -106,6 +106,8 @@ def pull(
     """
     from datetime import UTC, datetime
 
+    from llama_bench_core.web import shown
+
     from benchctl.catalog import store
     from benchctl.catalog.files import read_file
     from benchctl.catalog.pull import PUBLISHED, is_open_to_tampering
@@ -117,9 +119,10 @@ def pull(
     pulled = fetch(url, home.ensure().cache / "catalog", sha256=sha256)
     if is_open_to_tampering(url) and not sha256:
         click.echo("Fetched without encryption: --sha256 makes sure that it is what it should be.", err=True)
+    origin = shown(url)  # what is written down and said
     engine = open_database(home.database_url)
     try:
-        known = store.knows(engine, url, pulled.sha256)
+        known = store.knows(engine, origin, pulled.sha256)
     finally:
         engine.dispose()
     deliveries: list[Delivery] = []
@@ -132,7 +135,7 @@ def pull(
         deliveries.append(Delivery(read_gpu_prices(datetime.now(UTC).date())))
     if not deliveries:
         how = "was fetched and is" if pulled.fresh else "is still"
-        click.echo(f"Nothing new: {url} {how} the version that was taken in before.", err=output.for_machines)
+        click.echo(f"Nothing new: {origin} {how} the version that was taken in before.", err=output.for_machines)
         if output.for_machines:
             emit([], _SUMMARY_COLUMNS, output)
         return
