@@ -14,7 +14,7 @@ import pytest
 from benchctl.budget import committed
 from benchctl.clouds import engine_process
 from benchctl.clouds import rental as rentals
-from benchctl.clouds.cloud import vendor_id
+from benchctl.clouds.cloud import cloud_of, vendor_id
 from benchctl.clouds.reaper import reap
 from benchctl.clouds.rental import GaveUpError, LeakError, Rental
 from benchctl.clouds.stacks import Stacks
@@ -139,6 +139,20 @@ def test_what_is_rented_is_written_down_and_surely_given_back(bench: Bench) -> N
     assert set(bench.rows().values()) == {"gone"}
     # once more is nothing more
     assert bench.rental.give_back("cx22").stage == GONE
+
+
+@pytest.mark.usefixtures("no_ssh", "quick")
+def test_a_list_from_before_it_was_made_does_not_say_that_a_server_is_gone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a list is good enough to say that it is there, and no more."""
+    monkeypatch.setattr(rentals, "EXISTS_SECONDS", 600.0)
+    assert bench.rental.listing(cloud_of("hetzner")).fresh() == []
+    job = bench.rental.rent("cx22")
+    assert bench.rental.exists(job)
+    bench.rental.give_back("cx22")
+    assert not bench.rental.exists(job)
+    bench.reap()
 
 
 @pytest.mark.usefixtures("no_ssh", "quick")

@@ -64,7 +64,7 @@ PROOF_SECONDS = 300.0
 """How long the vendor's API may go on listing what was destroyed before it is taken for a leak; lists lag behind."""
 
 EXISTS_SECONDS = 5.0
-"""How old a list may be that says whether a server out of reach exists; who is told that it does asks again."""
+"""How old a list may be that says that a server out of reach exists; that it does not is believed a new one alone."""
 
 LOOK_SECONDS = 3.0
 """How long to wait between two looks at a vendor's list."""
@@ -707,9 +707,12 @@ class Rental:
         """
         cloud = cloud_of(job.vendor)
         self._assure_login(cloud, job)
-        # where a network is cut, a whole fleet is asked for one by one
-        listed = self.listing(cloud).fresh(EXISTS_SECONDS, region=job.region)
-        return any(one.kind == "server" and one.name == job.host for one in listed)
+        # where a network is cut, a whole fleet is asked for one by one; what a list of a moment ago lacks may be new
+        return any(
+            one.kind == "server" and one.name == job.host
+            for older in (EXISTS_SECONDS, 0.0)
+            for one in self.listing(cloud).fresh(older, region=job.region)
+        )
 
     # ── what is where ───────────────────────────────────────────────────────────────────────────────────────────────
 
