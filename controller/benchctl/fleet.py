@@ -186,7 +186,7 @@ class RentedServers:
         self._waiting.clear()
         if self._renting:
             # a create that is under way is ended by the engine when the user asked for it; else it comes up and goes
-            self._say(f"Waiting for {len(self._renting)} servers that are being made, to destroy them.")
+            self._say(f"Servers being made: {len(self._renting)}. They are waited for, and destroyed.")
         for name, future in list(self._renting.items()):
             future.cancel()
             with self._whatever_befalls(name):
@@ -197,7 +197,7 @@ class RentedServers:
             if job.alive and job.job not in self._returning:
                 self.release(job)
         if self._returning:
-            self._say(f"Destroying {len(self._returning)} servers.")
+            self._say(f"Servers being destroyed: {len(self._returning)}.")
         for name, returning in list(self._returning.items()):
             with self._whatever_befalls(name):
                 self._settle_return(name, returning)

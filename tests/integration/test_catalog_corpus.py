@@ -118,8 +118,8 @@ def test_offers_are_quick(imported: tuple[Engine, Summary, float]) -> None:
     assert (
         found.notes
         == (
-            "1 servers have only prices that the import found doubtful, and are left unpriced (--flagged).",
-            "76 servers are priced in EUR only, and are left unpriced here (--currency USD converts them).",
+            "1 server has only prices that the import found doubtful, and no price here (--flagged).",
+            "76 servers are priced in EUR only, and without a price here (--currency USD converts them).",
         )[-len(found.notes) :]
     )
 

@@ -101,8 +101,8 @@ def test_nothing_is_converted_unasked(filled: Engine) -> None:
     assert {one.currency for one in found.by_server.values()} == {"USD"}
     assert {one.listed_currency for one in found.by_server.values()} == {"USD"}
     assert found.rates == ()
-    assert "1 servers are priced in EUR only, and are left unpriced here (--currency USD converts them)." in found.notes
-    assert "1 servers are priced in CNY only, and are left unpriced here (--currency USD converts them)." in found.notes
+    assert "1 server is priced in EUR only, and without a price here (--currency USD converts them)." in found.notes
+    assert "1 server is priced in CNY only, and without a price here (--currency USD converts them)." in found.notes
 
 
 def test_conversion_with_a_dated_rate(filled: Engine, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_conversion_into_dollars(filled: Engine, tmp_path: Path) -> None:
     found = ask(filled, Terms(currency="USD"))
     assert found.by_server[CX22].price_per_hour == pytest.approx(0.00625)
     assert M5 not in found.by_server
-    assert "1 servers are priced in CNY only, and are left unpriced here (no rate for it is known)." in found.notes
+    assert "1 server is priced in CNY only, and without a price here (no rate for it is known)." in found.notes
     assert [one.currency for one in found.rates] == ["EUR"]
 
 
@@ -145,9 +145,7 @@ def test_doubtful_prices(filled: Engine) -> None:
     key = ("gcp", "1000012")
     found = ask(filled, Terms())
     assert key not in found.by_server
-    assert (
-        "1 servers have only prices that the import found doubtful, and are left unpriced (--flagged)." in found.notes
-    )
+    assert "1 server has only prices that the import found doubtful, and no price here (--flagged)." in found.notes
     one = ask(filled, Terms(flagged=True)).by_server[key]
     assert (one.price_per_hour, one.flags) == (0.739, ("gpu_priced_like_cpu",))
 

@@ -257,7 +257,7 @@ def _summary(result: ReapReport) -> str:
     counts = {one: sum(1 for f in result.findings if f.outcome is one) for one in Outcome}
     parts = [f"{count} {outcome}" for outcome, count in counts.items() if count]
     if result.stacks:
-        parts.append(f"{len(result.stacks)} stacks removed")
+        parts.append(f"{len(result.stacks)} stack{'s' * (len(result.stacks) != 1)} removed")
     if not result.clean:
         parts.append("NOT CLEAN: see above; docs/teardown.md says how to look by hand")
     asked = f" ({', '.join(result.asked)})" if result.asked else ""

@@ -252,11 +252,13 @@ def _notes(
 ) -> Iterable[str]:
     hidden = sum(1 for key in flagged if key not in best)
     if hidden:
-        yield f"{hidden} servers have only prices that the import found doubtful, and are left unpriced (--flagged)."
+        have = "1 server has" if hidden == 1 else f"{hidden} servers have"
+        yield f"{have} only prices that the import found doubtful, and no price here (--flagged)."
     other = Counter(one.currency for one in foreign.values())
     for currency, count in sorted(other.items()):
         mend = f"--currency {into} converts them" if not terms.currency else "no rate for it is known"
-        yield f"{count} servers are priced in {currency} only, and are left unpriced here ({mend})."
+        are = "1 server is" if count == 1 else f"{count} servers are"
+        yield f"{are} priced in {currency} only, and without a price here ({mend})."
     for rate in rates:
         yield f"Converted with {rate}."
 
