@@ -7,8 +7,9 @@ on a machine that is being measured.
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -47,8 +48,29 @@ class View(Protocol):
 
 def view_for(stream: TextIO | None = None) -> View:
     """The view that fits the stream (by default stderr)."""
-    stream = stream or sys.stderr
+    stream = cast("TextIO", _Patient(stream or sys.stderr))
     return LiveView(stream) if stream.isatty() else PlainView(stream)
+
+
+class _Patient:
+    """A stream that may lose its reader: a terminal that was closed must not end what gives servers back."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """All of it, or nothing where nobody reads it any more."""
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """As far as anybody reads it."""
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class PlainView:

@@ -241,6 +241,8 @@ def test_a_terminal_that_is_closed_ends_it_as_ctrl_c_does(machine: Machine, long
     os.close(theirs)
     machine.wait_for_outcomes(1)
     os.close(ours)
+    # from here on every write fails; some are tried before anybody is told
+    machine.wait_for_outcomes(3)
     # the shell tells its jobs, and the kernel those in the foreground
     for _ in range(2):
         process.send_signal(signal.SIGHUP)
