@@ -396,7 +396,7 @@ def test_a_place_that_can_not_be_written(filled: Engine, tmp_path: Path) -> None
 def test_without_pyarrow(filled: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parquet without its library is a sentence that says what to install."""
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(BenchctlError, match="needs pyarrow, .* Install benchctl with the extra 'parquet': "):
+    with pytest.raises(BenchctlError, match=r"needs pyarrow, .* Install benchctl with the extra 'parquet': "):
         run(filled, tmp_path / "set", "parquet")
     assert not (tmp_path / "set").exists()
 
