@@ -8,9 +8,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import catalog_files as files
 from benchctl.clouds.stacks import Stacks
@@ -158,3 +160,29 @@ def write_paced_llama_bench(path: Path, seconds: Mapping[str, float]) -> Path:
     )
     path.chmod(0o755)
     return path
+
+
+class Watcher(ABC):
+    """Looks again and again, in a thread, for as long as its ``with`` block lasts; that it did so is asserted."""
+
+    def __init__(self, pause_seconds: float) -> None:
+        self._pause_seconds, self._ended = pause_seconds, threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    @abstractmethod
+    def look(self) -> None:
+        """Look once."""
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        watched = self._thread.is_alive()
+        self._ended.set()
+        self._thread.join()
+        assert watched or kind, "the watcher had ended before"
+
+    def _watch(self) -> None:
+        while not self._ended.wait(self._pause_seconds):
+            self.look()

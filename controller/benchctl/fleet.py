@@ -10,7 +10,6 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol, Self
@@ -19,10 +18,10 @@ from benchctl.budget import WARN_AT, may_start, used_fraction
 from benchctl.clouds.cloud import cloud_of
 from benchctl.clouds.rental import GaveUpError, LeakError
 from benchctl.errors import BenchctlError, told
-from benchctl.hooks import BUDGET, LEAK
+from benchctl.hooks import BUDGET, LEAK, leak_facts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from benchctl.clouds.rental import Rental
@@ -189,8 +188,7 @@ class RentedServers:
             self._say(f"Servers being made: {len(self._renting)}. They are waited for, and destroyed.")
         for name, future in list(self._renting.items()):
             future.cancel()
-            with self._whatever_befalls(name):
-                self._settle_rent(name, future)
+            self._settle_rent(name, future)
         for job in (*self._ready, *(self._ledger.job(name) for name in self._using)):
             self.release(job)
         for job in self._ledger.jobs:
@@ -199,18 +197,9 @@ class RentedServers:
         if self._returning:
             self._say(f"Servers being destroyed: {len(self._returning)}.")
         for name, returning in list(self._returning.items()):
-            with self._whatever_befalls(name):
-                self._settle_return(name, returning)
+            self._settle_return(name, returning)
         self._up.shutdown()
         self._down.shutdown()
-
-    @contextmanager
-    def _whatever_befalls(self, name: str) -> Iterator[None]:
-        """One job's error is said, so that the servers of the others are given back all the same."""
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001 - a full disk as well as an error of ours
-            self._say(f"{name}: {told(error)}")
 
     def take(self, jobs: Sequence[JobState], *, standing: bool = False) -> None:
         """See :class:`Fleet`."""
@@ -370,13 +359,14 @@ class RentedServers:
     def _settle_return(self, name: str, future: Future[JobState]) -> None:
         self._returning.pop(name, None)
         try:
-            future.result()
-        except LeakError as error:
-            self._leak(name, error)
-            # what was measured is measured, and needs no new server; that the old one may live is told by the error
-            measured = self._ledger.job(name).status == "finished"
-            self._ledger.update(name, status="finished" if measured else "failed", error=str(error))
-        except Exception as error:  # noqa: BLE001 - as above
+            try:
+                future.result()
+            except LeakError as error:
+                self._leak(name, error)
+                # what was measured is measured, and needs no new server; that the old one may live the error tells
+                measured = self._ledger.job(name).status == "finished"
+                self._ledger.update(name, status="finished" if measured else "failed", error=str(error))
+        except Exception as error:  # noqa: BLE001 - a full disk as well; the servers of the others are given back
             self._say(f"{name}: {told(error)}")
 
     def _leak(self, name: str, error: LeakError) -> None:
@@ -384,14 +374,10 @@ class RentedServers:
             return  # giving back is tried again and again; once is enough to call somebody
         self._leaked.add(name)
         self._say(f"LEAK? {name}: {error}")
-        facts: dict[str, object] = {
-            "sweeps": [self._ledger.sweep],
-            "job": name,
-            "problem": str(error),
-            "leaks": [{"vendor": one.vendor, "kind": one.kind, "name": one.name, "id": one.id} for one in error.left],
-            "not_asked": {} if error.left else {cloud_of(self._ledger.job(name).vendor).name: error.problem},
-        }
-        self._warn(LEAK, facts)
+        left = [{"vendor": one.vendor, "kind": one.kind, "name": one.name, "id": one.id} for one in error.left]
+        not_asked = {} if left else {cloud_of(self._ledger.job(name).vendor).name: error.problem}
+        facts = leak_facts([self._ledger.sweep], left, not_asked)
+        self._warn(LEAK, {**facts, "job": name, "problem": str(error)})
 
 
 def _as_started(job: JobState, now: datetime) -> JobState:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from benchctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 ENDED = "ended"
 BUDGET = "budget-80-percent"
@@ -62,6 +62,19 @@ def settled(hook: str) -> str:
 
 def _is_address(hook: str) -> bool:
     return hook.lower().startswith(("http://", "https://"))
+
+
+def leak_facts(
+    sweeps: Iterable[str], leaks: Iterable[Mapping[str, Any]], not_asked: Mapping[str, str]
+) -> dict[str, Any]:
+    """What is told of leaks.
+
+    Args:
+        sweeps: whose leaks they are, as far as that is known.
+        leaks: what is there still: at least ``vendor``, ``kind``, ``name`` and ``id`` of each.
+        not_asked: vendors that may hold something and could not be asked: why.
+    """
+    return {"sweeps": list(sweeps), "leaks": list(leaks), "not_asked": dict(not_asked)}
 
 
 def tell(hook: str, event: str, facts: Mapping[str, Any], *, timeout_seconds: float = TIMEOUT_SECONDS) -> str:

@@ -33,7 +33,7 @@ from llama_bench_core.state import read_increment
 from llama_bench_core.suite import model_to_dict
 from llama_bench_core.values import OUTCOME_MEANINGS, Outcome
 
-from benchctl import __version__, lake
+from benchctl import __version__, hooks, lake
 from benchctl.errors import BenchctlError, PlaybookError, SweepBusyError
 from benchctl.fleet import OwnServers, RentedServers
 from benchctl.inventory import host_variables
@@ -60,7 +60,7 @@ from benchctl.poller import LocalPoller, PlaybookPoller, Target
 from benchctl.rented_plan import END_SECONDS, session_left
 from benchctl.request import LOCAL
 from benchctl.servers import models_folder
-from benchctl.watch import ENDED, Diagnosis, Ended, Watcher, fold
+from benchctl.watch import ENDED, Diagnosis, Ended, Watcher, history_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -403,10 +403,8 @@ class Sweep:
             for outcome, count in _counts(folder).items():
                 outcomes[outcome] = outcomes.get(outcome, 0) + count
             noisy += _noisy(folder)
-        from benchctl.hooks import ENDED
-
         self._tell(
-            ENDED,
+            hooks.ENDED,
             {
                 "sweep": self.ledger.sweep,
                 "status": status,
@@ -628,9 +626,7 @@ class Sweep:
     def _tell(self, event: str, facts: Mapping[str, object]) -> None:
         """Tell whoever asked to be told."""
         if self.request.hook:
-            from benchctl.hooks import tell
-
-            problem = tell(self.request.hook, event, facts)
+            problem = hooks.tell(self.request.hook, event, facts)
             if problem:
                 self._view.say(problem)
 
@@ -638,8 +634,7 @@ class Sweep:
         """Destroy what should not be alive: at the start what has expired, at the end all that is this sweep's."""
         if not self.request.clouds:
             return
-        from benchctl.clouds.reaper import leak_facts, reap
-        from benchctl.hooks import LEAK
+        from benchctl.clouds.reaper import plain, reap
 
         try:
             found = reap(
@@ -658,7 +653,8 @@ class Sweep:
         for told in (*found.problems.values(), *found.notes):
             self._view.say(told)
         if ending and not found.clean:
-            self._tell(LEAK, leak_facts(found.leaks, found.problems, [self.ledger.sweep]))
+            leaks = [plain(one) for one in found.leaks]
+            self._tell(hooks.LEAK, hooks.leak_facts([self.ledger.sweep], leaks, found.problems))
 
     def _variables(self) -> dict[str, Any]:
         """The role's variables that are the same for all hosts."""
@@ -712,10 +708,7 @@ class Sweep:
 
     def _spent_seconds(self, job: JobState) -> float:
         """How long the job's measurement took so far, in all its starts, as far as it has come home."""
-        history = state.History()
-        with contextlib.suppress(FileNotFoundError):
-            fold(history, (self._folder(job) / lake.JOURNAL).read_text(errors="replace"))
-        return history.spent_seconds
+        return history_of(self._folder(job)).spent_seconds
 
     def _misfit(self, facts: Mapping[str, Any] | None) -> str:
         """Why the llama-bench of this machine can't run on the server; empty when it can."""

@@ -163,9 +163,7 @@ class Watcher:
 
     def add(self, job: JobState, folder: Path, state_dir: str, *, just_started: bool) -> None:
         """Watch a job whose measurement was started just now, or was running already."""
-        watched = Watched(job, folder, state_dir)
-        with contextlib.suppress(FileNotFoundError):
-            fold(watched.history, (folder / lake.JOURNAL).read_text(errors="replace"))
+        watched = Watched(job, folder, state_dir, history_of(folder))
         # Without a start of ours there is nothing to wait for: an end that is on record is the end.
         watched.offset_at_start = lake.journal_offset(folder) if just_started else -1
         watched.started = self._clock()
@@ -207,7 +205,7 @@ class Watcher:
             lake.append_journal(
                 watched.folder, increment.journal_offset - len(increment.journal.encode()), increment.journal
             )
-            for record in fold(watched.history, increment.journal):
+            for record in _fold(watched.history, increment.journal):
                 self._report(watched, record)
         if increment.stderr:
             lake.append_stderr(
@@ -271,7 +269,15 @@ class Watcher:
         return list(self._watched.values())
 
 
-def fold(history: History, text: str) -> list[dict[str, Any]]:
+def history_of(folder: Path) -> History:
+    """What the journal in a job's folder in the lake adds up to; an empty one where there is none."""
+    history = History()
+    with contextlib.suppress(FileNotFoundError):
+        _fold(history, (folder / lake.JOURNAL).read_text(errors="replace"))
+    return history
+
+
+def _fold(history: History, text: str) -> list[dict[str, Any]]:
     """Take in new lines of a journal; returns their records. A damaged one is left to whoever reads the lake."""
     records = []
     for line in text.splitlines():

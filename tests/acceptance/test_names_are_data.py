@@ -8,9 +8,8 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
-import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import catalog_files as files
 import pytest
@@ -55,7 +54,7 @@ def nothing_was_run() -> Iterator[None]:
     assert marks == []
 
 
-class Servers:
+class Servers(sweeping.Watcher):
     """Looks into all emulated servers for the marks, again and again, in a thread: they go before the sweep ends.
 
     Attributes:
@@ -66,27 +65,16 @@ class Servers:
     def __init__(self) -> None:
         self.looked_into: dict[str, int] = {}
         self.marked: list[str] = []
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
+        super().__init__(0.3)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        watched = self._thread.is_alive()
-        self._ended.set()
-        self._thread.join()
-        assert watched or kind, "the watcher had ended before"
-
-    def _watch(self) -> None:
-        while not self._ended.wait(0.3):
-            ours = ("--filter", f"label={LABEL}={owner()}")
-            for name in (podman("ps", "--format", "{{.Names}}", *ours, check=False) or "").split():
-                listed = podman("exec", name, "ls", "/", "/root", check=False)
-                if listed:  # else it went meanwhile
-                    self.looked_into[name] = self.looked_into.get(name, 0) + 1
-                    self.marked += [f"{line} in {name}" for line in listed.splitlines() if MARK in line]
+    def look(self) -> None:
+        """See :class:`sweeping.Watcher`."""
+        ours = ("--filter", f"label={LABEL}={owner()}")
+        for name in (podman("ps", "--format", "{{.Names}}", *ours, check=False) or "").split():
+            listed = podman("exec", name, "ls", "/", "/root", check=False)
+            if listed:  # else it went meanwhile
+                self.looked_into[name] = self.looked_into.get(name, 0) + 1
+                self.marked += [f"{line} in {name}" for line in listed.splitlines() if MARK in line]
 
 
 def write_catalogue(benchctl: Run, folder: Path) -> None:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import pytest
 import sweeping
@@ -110,7 +110,7 @@ class Searched:
         return count
 
 
-class Watched:
+class Watched(sweeping.Watcher):
     """Looks at the arguments of every process, and into places where files come and go, again and again, in a thread.
 
     Attributes:
@@ -119,26 +119,13 @@ class Watched:
     """
 
     def __init__(self, searched: Searched, *places: Path) -> None:
-        self._searched, self._ended = searched, threading.Event()
-        self._thread = threading.Thread(target=self._watch)
+        super().__init__(0.05)
+        self._searched = searched
         self.programs: set[str] = set()
         self.files = dict.fromkeys(places, 0)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        watched = self._thread.is_alive()
-        self._ended.set()
-        self._thread.join()
-        assert watched or kind, "the watcher had ended before"
-
-    def _watch(self) -> None:
-        while not self._ended.wait(0.05):
-            self._look()
-
-    def _look(self) -> None:
+    def look(self) -> None:
+        """See :class:`sweeping.Watcher`."""
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             with suppress(OSError):
                 content = path.read_bytes()

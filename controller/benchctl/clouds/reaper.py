@@ -1011,7 +1011,7 @@ def _tell(result: ReapReport, asked: _Asked, hook: str, report: Callable[[str], 
         ):
             continue
         sweeps = sorted({leak.verdict.sweep for leak in leaks if leak.verdict.sweep})
-        problem = hooks.tell(one, hooks.LEAK, leak_facts(leaks, result.problems, sweeps))
+        problem = hooks.tell(one, hooks.LEAK, hooks.leak_facts(sweeps, map(plain, leaks), result.problems))
         if problem:
             report(problem)
 
@@ -1020,17 +1020,6 @@ def _concerned(result: ReapReport, book: Book) -> bool:
     """Whether a vendor that could not be asked may hold something of this sweep."""
     vendors = {vendor_id(name) for name in result.problems}
     return any(job.alive and job.vendor in vendors for job in book.jobs)
-
-
-def leak_facts(leaks: Sequence[Finding], not_asked: Mapping[str, str], sweeps: Sequence[str]) -> dict[str, Any]:
-    """What a hook is told of leaks.
-
-    Args:
-        leaks: what is there still.
-        not_asked: vendors that may hold something and could not be asked: why.
-        sweeps: whose leaks they are, as far as that is known.
-    """
-    return {"sweeps": list(sweeps), "leaks": [plain(one) for one in leaks], "not_asked": dict(not_asked)}
 
 
 def plain(finding: Finding) -> dict[str, Any]:

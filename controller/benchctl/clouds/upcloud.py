@@ -61,7 +61,7 @@ def disk_tier(server_type: str) -> str:
 
 
 def disk_size(spec: InstanceSpec) -> int:
-    """The size of the disk, GB; what is above the plan's own is billed by the hour, and the planner knows that."""
+    """The size of the disk, GB; the planner asks for the plan's own where that suffices: what is above it is billed."""
     return max(SMALLEST_DISK, min(LARGEST_DISK, spec.disk_gb))
 
 
