@@ -167,11 +167,7 @@ def test_a_killed_llama_bench_ends_one_scenario_and_the_session_goes_on(start, t
 def test_an_orphan_is_gone_after_the_next_start(start, tiny):
     """However the module died, the next start leaves no llama-bench of the earlier life."""
     process = start()
-    deadline = time.monotonic() + 30
-    while not benches(tiny) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    before = set(benches(tiny))
-    assert before
+    before = set(_wait_for_benches(tiny))
     process.kill()
     process.wait()
     again = start()
@@ -194,13 +190,14 @@ def test_a_complete_folder_changes_nothing(start):
 def test_two_at_once_are_refused_with_a_sentence(start, tiny):
     """Two measurements on one machine would disturb each other."""
     first = start()
-    deadline = time.monotonic() + 30
-    while not benches(tiny) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    _wait_for_benches(tiny)
+    # it stands still until the second has spoken: on a busy machine it might be through before the second is there
+    first.send_signal(signal.SIGSTOP)
     second = subprocess.run(
         first.args, capture_output=True, text=True, check=False, env=_environment_of(first.pid), timeout=60
     )
-    assert second.returncode != 0
+    first.send_signal(signal.SIGCONT)
+    assert second.returncode != 0, second.stdout
     assert "Another measurement" in second.stderr
     first.communicate(timeout=120)
     assert first.returncode == 0
@@ -212,16 +209,18 @@ def test_one_that_attaches_itself_waits_and_measures_nothing_again(start, tiny, 
     _wait_for_benches(tiny)
     second = start(attach=True)
     answer = json.loads(second.communicate(timeout=120)[0])
-    assert first.wait(timeout=1) == 0, "it did not wait"
+    assert first.wait(timeout=60) == 0
+    # all of them: it answered no sooner than the other had measured the last
     assert (answer["changed"], answer["status"], len(answer["outcomes"])) == (False, "finished", 5)
     assert [one["kind"] for one in journal(tmp_path / "state")].count("session") == 1
 
 
 def _wait_for_benches(model):
-    deadline = time.monotonic() + 30
-    while not benches(model):
+    deadline = time.monotonic() + 60
+    while not (found := benches(model)):
         assert time.monotonic() < deadline, "llama-bench was not started"
         time.sleep(0.01)
+    return found
 
 
 def _environment_of(pid):
