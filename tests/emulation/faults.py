@@ -14,11 +14,13 @@ DENIED = "denied"  # an organisation's policy forbids it, at AWS
 SLOW = "slow"  # the call takes `seconds` longer
 HOLD = "hold"  # the call waits until the test says `release`, or HOLD_SECONDS at most
 AFTER = "after"  # a create that fails after the server was made, and the engine is told of nothing
+AFTER_THROTTLED = "after-throttled"  # the same, and what the vendor says is that it was asked too often
 AFTER_KEPT = "after-kept"  # the same, and the engine keeps what was made in its state
 FAILS = "fails"  # a delete that fails, in the vendor's words for an outage
 LIES = "lies"  # a delete that says done and did nothing
 
-EFFECTS = (QUOTA, STOCK, THROTTLED, UNAUTHORIZED, OUTAGE, TIMEOUT, DENIED, SLOW, HOLD, AFTER, AFTER_KEPT, FAILS, LIES)
+LATE = (AFTER, AFTER_THROTTLED, AFTER_KEPT)
+EFFECTS = (QUOTA, STOCK, THROTTLED, UNAUTHORIZED, OUTAGE, TIMEOUT, DENIED, SLOW, HOLD, *LATE, FAILS, LIES)
 
 
 HOLD_SECONDS = 300.0

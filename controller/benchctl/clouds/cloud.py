@@ -96,12 +96,15 @@ class Cloud(Protocol):
         name: as the command line calls it.
         vendor_id: as the database calls it.
         limits_itself: whether the cloud ends an instance of ours by itself when its time is over.
+        engine_seconds: how long Pulumi's engine may take to make a job's resources, and to destroy them: longer than
+            what the program lets a single one of them take, so that the vendor's own words are heard.
         user: who logs in on the image.
     """
 
     name: str
     vendor_id: str
     limits_itself: bool
+    engine_seconds: float
 
     def user(self, spec: InstanceSpec) -> str:
         """Who logs in."""

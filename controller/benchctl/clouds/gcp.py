@@ -162,6 +162,7 @@ class Gcp:
     name = "gcp"
     vendor_id = "gcp"
     limits_itself = True
+    engine_seconds = 1200.0
 
     def user(self, spec: InstanceSpec) -> str:
         """The distribution's usual name; the guest agent makes any."""

@@ -54,6 +54,7 @@ class Hetzner:
     name = "hetzner"
     vendor_id = "hcloud"
     limits_itself = False
+    engine_seconds = 900.0
 
     def user(self, spec: InstanceSpec) -> str:
         """Always root."""

@@ -25,7 +25,17 @@ from benchctl.clouds import ingress as addresses
 from benchctl.clouds import keys, login_mark
 from benchctl.clouds.cloud import DENIED, ClosedRegionError, CloudError, PartialListError, cloud_of
 from benchctl.clouds.faults import fault_of
-from benchctl.clouds.placement import Barred, GiveUp, StopVendor, TryAt, WaitThen, first_step, next_step
+from benchctl.clouds.placement import (
+    Barred,
+    GiveUp,
+    Later,
+    StopVendor,
+    TryAt,
+    WaitThen,
+    counts_towards,
+    first_step,
+    next_step,
+)
 from benchctl.clouds.spec import (
     SHARED_JOB,
     InstanceSpec,
@@ -39,23 +49,18 @@ from benchctl.clouds.spec import (
 from benchctl.clouds.stacks import StackError, StackKilledError
 from benchctl.clouds.verdicts import Book, known_logins
 from benchctl.errors import BenchctlError
-from benchctl.ledger import DESTROYING, GONE, PROVISIONING, READY
+from benchctl.ledger import DESTROYING, GONE, PLANNED, PROVISIONING, READY
 from benchctl.refusals import Refusal, classify, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from benchctl.clouds.cloud import Client, Cloud
     from benchctl.clouds.faults import Fault
+    from benchctl.clouds.placement import Step
     from benchctl.clouds.spec import Asked
     from benchctl.clouds.stacks import Stacks
     from benchctl.ledger import JobState, Ledger
-
-UP_SECONDS = 900.0
-"""How long the engine may take to make one job's resources; a vendor's own limit for a server is shorter."""
-
-DOWN_SECONDS = 900.0
-"""How long the engine may take to destroy them."""
 
 SSH_SECONDS = 420.0
 """How long a server may take from its creation to letting the sweep's key in: large machines boot for minutes."""
@@ -82,8 +87,18 @@ ENGINE_KILLS = 3
 SHARED_TRIES = 4
 """How often what jobs share is asked for, where an engine was killed in the middle of it: lists lag."""
 
-NEVER_MADE = (Refusal.QUOTA, Refusal.STOCK, Refusal.DEPRECATED, Refusal.NOT_OFFERED, Refusal.ACCOUNT, Refusal.THROTTLED)
+NEVER_MADE = (Refusal.QUOTA, Refusal.STOCK, Refusal.DEPRECATED, Refusal.NOT_OFFERED)
 """Refusals after which there was no server that anybody bills. After others there may have been one."""
+
+PERHAPS_MADE = (Refusal.ACCOUNT, Refusal.THROTTLED)
+"""Refusals that come before a server is made for the most part, and now and then while its making is looked at."""
+
+OWN_SECONDS, COMING_SECONDS, GOING_SECONDS = 600.0, 60.0, 30.0
+"""How long a quota is not asked for again that servers of this sweep use up: where they are there, where they are being
+made, which may fail yet, and where the last of them has just gone. It is at once where one of them goes meanwhile."""
+
+LAG_SECONDS = 180.0
+"""How long a server that is gone may still count against a quota."""
 
 INGRESS = "ingress"
 """The output of a shared stack that says from where its firewall lets SSH in."""
@@ -98,11 +113,14 @@ class GaveUpError(BenchctlError):
     Attributes:
         vendor_stopped: whether none of the vendor's other jobs needs to try either.
         cancelled: whether the user asked for the end meanwhile.
+        later: whether it is other servers of this sweep that are in the way: there may be one when they are gone.
     """
 
-    def __init__(self, problem: str, *, vendor_stopped: bool = False, cancelled: bool = False) -> None:
+    def __init__(
+        self, problem: str, *, vendor_stopped: bool = False, cancelled: bool = False, later: bool = False
+    ) -> None:
         super().__init__(problem)
-        self.vendor_stopped, self.cancelled = vendor_stopped, cancelled
+        self.vendor_stopped, self.cancelled, self.later = vendor_stopped, cancelled, later
 
 
 class LeakError(BenchctlError):
@@ -193,6 +211,8 @@ class Rental:
         self._listings: dict[str, Listing] = {}
         self._logins: dict[str, str] = {}
         self._proven: set[str] = set()
+        self._began: dict[str, str] = {}
+        self._idle: set[str] = set()
 
     # ── renting ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -203,15 +223,19 @@ class Rental:
             GaveUpError: there is none to be had. Nothing of the tries is left, or a :class:`LeakError` says so.
             LeakError: a try failed, and left something that could not be removed.
         """
-        began = _iso(datetime.now(UTC))
-        step = first_step(self._ledger.job(name), self._barred, allowed=self._affordable(name))
+        step = self._first_step(name)
         killed = 0
         while True:
+            if isinstance(step, Later):
+                raise self._later(name, step.reason)
+            if isinstance(step, GiveUp) and self._short_of_money(name):
+                raise self._later(name, _NO_MONEY)
             if isinstance(step, GiveUp | StopVendor):
                 raise GaveUpError(step.reason, vendor_stopped=isinstance(step, StopVendor))
             if isinstance(step, WaitThen):
                 self._doing(name, f"waits {step.seconds:.0f} s before it asks again")
-                self._cancelled.wait(step.seconds)
+                with self._without_engine(name):
+                    self._cancelled.wait(step.seconds)
             if self._cancelled.is_set():
                 raise GaveUpError("stopped before its server was there", cancelled=True)
             try:
@@ -222,17 +246,96 @@ class Rental:
                 fault = self._understood(self._ledger.job(name), error)
                 if fault.closed:
                     self._note_never_shared(self._ledger.job(name))
+            made = fault.refusal not in NEVER_MADE and self._was_made(self._ledger.job(name), fault)
             # nothing of a failed try may stay, also where the vendor says that nothing was made
             job = self.give_back(name, stage=PROVISIONING)
             if self._cancelled.is_set():
                 raise GaveUpError("stopped before its server was there", cancelled=True)
-            job = self._note_failure(job, fault)
+            hold = self._in_our_own_way(job, fault)
+            job = self._note_failure(job, fault, made=made, held=bool(hold))
             if again and self._affordable(name)(step.place):
                 step = TryAt(step.place)
                 continue
-            # what was tried before the sweep was resumed says nothing of today
-            tried = replace(job, attempts=tuple(one for one in job.attempts if one["at"] >= began))
-            step = next_step(fault, tried, self._barred, random=self._draw.random, allowed=self._affordable(name))
+            step = next_step(
+                fault,
+                self._of_this_start(job),
+                self._barred,
+                random=self._draw.random,
+                allowed=self._affordable(name),
+                hold_seconds=hold,
+            )
+
+    def held(self, job: JobState) -> bool:
+        """Whether asking for a job's server is of no use until others of the sweep are gone: they use a quota up."""
+        return any(self._barred.held(job, one["region"]) for one in job.places) and isinstance(
+            self._first_step(job.job), Later
+        )
+
+    @property
+    def idle(self) -> frozenset[str]:
+        """Jobs that are being rented for, and need no engine now: they wait for SSH, or until they may ask again."""
+        with self._lock:
+            return frozenset(self._idle)
+
+    @contextlib.contextmanager
+    def _without_engine(self, name: str) -> Iterator[None]:
+        with self._lock:
+            self._idle.add(name)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._idle.discard(name)
+
+    def _short_of_money(self, name: str) -> bool:
+        """Whether a job could be tried in another place, were it not for what others of the sweep may cost still."""
+        if self._budget is None or not any(one.alive for one in self._ledger.jobs if one.job != name):
+            return False
+        job = self._of_this_start(self._ledger.job(name))
+        return not isinstance(first_step(job, self._barred), GiveUp)
+
+    def _first_step(self, name: str) -> Step:
+        job = self._ledger.job(name)
+        return first_step(self._of_this_start(job), self._barred, allowed=self._affordable(name))
+
+    def _of_this_start(self, job: JobState) -> JobState:
+        """A job without the tries from before the sweep was resumed: they say nothing of today."""
+        began = self._began.setdefault(job.job, _iso(datetime.now(UTC)))
+        return replace(job, attempts=tuple(one for one in job.attempts if one["at"] >= began))
+
+    def _later(self, name: str, why: str) -> GaveUpError:
+        """A job goes back to those that wait, because other servers of the sweep are in its way."""
+        self._ledger.update(name, stage=PLANNED, status="waiting")
+        return GaveUpError(f"waits until others of the sweep's servers are gone: {why}", later=True)
+
+    def _in_our_own_way(self, job: JobState, fault: Fault) -> float:
+        """How long a quota is not asked for again because the sweep's own servers use it up; 0 where they don't."""
+        if fault.refusal is not Refusal.QUOTA:
+            return 0.0
+        seconds = 0.0
+        lately = datetime.now(UTC) - timedelta(seconds=LAG_SECONDS)
+        for one in self._ledger.jobs:
+            if one.job == job.job or not one.launched_at or not counts_towards(fault, job, one):
+                continue
+            if not one.alive:
+                going = one.gone_at is not None and datetime.fromisoformat(one.gone_at) > lately
+                seconds = max(seconds, GOING_SECONDS if going else 0.0)
+            elif one.stage == PROVISIONING:
+                seconds = max(seconds, COMING_SECONDS)
+            else:
+                return OWN_SECONDS
+        return seconds
+
+    def _was_made(self, job: JobState, fault: Fault) -> bool:
+        """Whether a failed try may have made a server that the vendor bills; where nobody knows, it may."""
+        if fault.refusal not in PERHAPS_MADE:
+            return True
+        cloud = cloud_of(job.vendor)
+        try:
+            held = any(one.name == job.host and one.id for one in self._stacks.resources(self.stack(job.job)))
+            return held or any(one.name == job.host for one in self.listing(cloud).fresh(region=job.region))
+        except BenchctlError:
+            return fault.refusal is not Refusal.ACCOUNT  # who is not let in can't make anything either
 
     def _understood(self, job: JobState, error: BenchctlError) -> Fault:
         """What a failure means; where its words leave the login in doubt, the vendor is asked who we are."""
@@ -271,7 +374,7 @@ class Rental:
         with ledger.held():
             # others may have taken the money while this one waited; asking and promising is one step
             if not self._affordable(name)(place):
-                raise GaveUpError("the budget does not cover it any more: begin it with a higher one")
+                raise self._later(name, _NO_MONEY)
             now = datetime.now(UTC)
             job = ledger.update(
                 name,
@@ -308,7 +411,7 @@ class Rental:
             environment=cloud.engine_environment(self._environment),
             log=self._log(name),
             on_event=lambda text: self._doing(name, text),
-            timeout_seconds=UP_SECONDS,
+            timeout_seconds=cloud.engine_seconds,
             cancelled=self._cancelled.is_set,
         )
         ids: Mapping[str, Any] = outputs.get("ids") or {}
@@ -329,7 +432,8 @@ class Rental:
             raise _NotReadyError(f"The vendor gave {job.host} no address.")
         self._doing(name, "waiting for SSH")
         try:
-            self._await_ssh(job)
+            with self._without_engine(name):
+                self._await_ssh(job)
         except _NotReadyError as error:
             moved = "" if self._cancelled.is_set() else self._moved(job.vendor, spec.ingress)
             raise _NotReadyError(f"{error} {moved}".strip()) from error
@@ -433,7 +537,7 @@ class Rental:
                     environment=environment,
                     log=log,
                     on_event=lambda text: self._doing(job.job, text),
-                    timeout_seconds=UP_SECONDS,
+                    timeout_seconds=cloud.engine_seconds,
                     cancelled=self._cancelled.is_set,
                 )
             except StackError as error:
@@ -483,14 +587,15 @@ class Rental:
             labels=labels_of(self._ledger.sweep, SHARED_JOB, expires),
         )
 
-    def _note_failure(self, job: JobState, fault: Fault) -> JobState:
+    def _note_failure(self, job: JobState, fault: Fault, *, made: bool, held: bool) -> JobState:
         """Keep what was tried and what the vendor said; of a server that was never made nothing is reckoned."""
-        launched = None if fault.refusal in NEVER_MADE else job.launched_at
+        launched = job.launched_at if made else None
         noted = {
             "region": job.region,
             "zone": job.zone,
             "refusal": str(fault.refusal or ""),
             "said": fault.said,
+            "held": held,
             "at": _iso(datetime.now(UTC)),
             "launched_at": launched,
             "gone_at": job.gone_at,
@@ -577,6 +682,7 @@ class Rental:
         changes: dict[str, Any] = {"gone_at": _iso(datetime.now(UTC))}
         if stage == DESTROYING:
             changes["stage"] = GONE
+            self._barred.freed(job.vendor)
         return self._note(name, **changes)
 
     def _login(self, cloud: Cloud) -> str:
@@ -647,7 +753,7 @@ class Rental:
                     environment=cloud.engine_environment(self._environment),
                     log=log,
                     on_event=on_event,
-                    timeout_seconds=DOWN_SECONDS,
+                    timeout_seconds=cloud.engine_seconds,
                 )
             except BenchctlError as error:
                 trouble = getattr(error, "said", "") or str(error)
@@ -741,6 +847,9 @@ class Rental:
 
     def _log(self, name: str) -> Any:
         return self._ledger.job_folder(name) / "engine.log"
+
+
+_NO_MONEY = "they may cost what is left of the budget"
 
 
 class _NotReadyError(BenchctlError):

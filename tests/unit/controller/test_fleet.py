@@ -22,7 +22,7 @@ from benchctl.request import SweepRequest
 from benchctl.suites import load_suite
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from benchctl.home import Home
 
@@ -39,17 +39,24 @@ class Rental:
         self.most_of: dict[str, int] = {}
         self.go = threading.Event()
         self.go.set()
+        self.go_of: dict[str, threading.Event] = {}
         self.refuse: dict[str, Exception] = {}
         self.cling: dict[str, Exception] = {}
         self.asked: list[str] = []
+        self.idle: frozenset[str] = frozenset()
+        self.waiting: set[str] = set()
+        self.clings_until: dict[str, threading.Event] = {}
         self._lock = threading.Lock()
+
+    def held(self, job: JobState) -> bool:
+        return job.job in self.waiting
 
     def rent(self, name: str) -> JobState:
         now = datetime.now(UTC)
         with self._lock:
             self.asked.append(name)
         job = self.ledger.job(name)
-        self.go.wait(30)
+        (self.go_of.get(job.vendor) or self.go).wait(60)
         if name in self.refuse:
             raise self.refuse[name]
         with self._lock:
@@ -65,6 +72,8 @@ class Rental:
     def give_back(self, name: str, *, stage: str = "destroying") -> JobState:  # noqa: ARG002 - as the real one
         if name in self.cling:
             raise self.cling[name]
+        if name in self.clings_until:
+            self.clings_until[name].wait(60)
         with self._lock:
             self.alive.discard(name)
         return self.ledger.update(name, stage=GONE, gone_at=datetime.now(UTC).isoformat())
@@ -230,6 +239,96 @@ def test_a_leak_leaves_measured_what_was_measured(home: Home, made: list[Bench])
     assert (job.status, job.alive) == ("finished", True)
     assert "still lists" in (job.error or "")
     assert not ended_well(job)
+
+
+def advance_until(bench: Bench, reached: Callable[[], bool]) -> None:
+    """Let the fleet do what it can until something holds."""
+    deadline = time.monotonic() + 60
+    while not reached():
+        assert time.monotonic() < deadline, (bench.rental.asked, bench.said)
+        bench.fleet.advance()
+        bench.fleet.wait(0.05)
+
+
+def test_a_vendor_that_takes_long_leaves_an_engine_to_others(home: Home, made: list[Bench]) -> None:
+    """Four of its servers could be made at once; one place is kept for the vendor that has none yet."""
+    bench = Bench(home, jobs("azure", 6) + jobs("hcloud", 2), concurrency=8, per_vendor=8)
+    made.append(bench)
+    bench.rental.go_of["azure"] = slow = threading.Event()
+    with bench.fleet:
+        bench.fleet.take(bench.ledger.jobs)
+        advance_until(bench, lambda: {"hcloud-0", "hcloud-1"} <= bench.rental.alive)
+        assert sum(one.startswith("azure") for one in bench.rental.asked) == 3
+        slow.set()
+        bench.give_back_all()
+    assert len(bench.rental.asked) == 8
+
+
+def test_what_needs_no_engine_keeps_none(home: Home, made: list[Bench]) -> None:
+    """Servers that boot, or wait until the vendor may be asked again, are no reason not to make others."""
+    bench = Bench(home, jobs("gcp", 6), concurrency=6, per_vendor=6)
+    made.append(bench)
+    bench.rental.go.clear()
+    with bench.fleet:
+        bench.fleet.take(bench.ledger.jobs)
+        advance_until(bench, lambda: len(bench.rental.asked) == 4)
+        for _ in range(3):
+            bench.fleet.advance()
+        assert len(bench.rental.asked) == 4
+        bench.rental.idle = frozenset({"gcp-0", "gcp-1"})
+        advance_until(bench, lambda: len(bench.rental.asked) == 6)
+        bench.rental.go.set()
+        bench.give_back_all()
+    assert bench.rental.alive == set()
+
+
+def test_a_vendor_that_is_slow_to_destroy_keeps_no_other_alive(home: Home, made: list[Bench]) -> None:
+    """However many of one vendor's servers are on their way out, another's goes at once."""
+    bench = Bench(home, jobs("azure", 8) + jobs("hcloud", 1), concurrency=9, per_vendor=8)
+    made.append(bench)
+    gone = threading.Event()
+    bench.rental.clings_until = {f"azure-{n}": gone for n in range(8)}
+    with bench.fleet:
+        bench.fleet.take(bench.ledger.jobs)
+        advance_until(bench, lambda: len(bench.rental.alive) == 9)
+        for job in bench.fleet.ready():
+            bench.fleet.release(job)
+        advance_until(bench, lambda: "hcloud-0" not in bench.rental.alive)
+        assert len(bench.rental.alive) == 8
+        gone.set()
+        bench.give_back_all()
+    assert bench.rental.alive == set()
+
+
+def test_what_another_server_is_in_the_way_of_waits_for_its_end(home: Home, made: list[Bench]) -> None:
+    """It is asked for once more when that one is gone, and not before; that is said once, and no job has failed."""
+    bench = Bench(home, jobs("gcp", 2), concurrency=2)
+    made.append(bench)
+    bench.rental.refuse["gcp-1"] = GaveUpError("waits until others are gone: limit of 1", later=True)
+    with bench.fleet:
+        bench.fleet.take(bench.ledger.jobs)
+        advance_until(bench, lambda: bench.rental.alive == {"gcp-0"} and "gcp-1: waits" in " ".join(bench.said))
+        for _ in range(3):
+            bench.fleet.advance()
+        assert bench.rental.asked.count("gcp-1") == 1
+        del bench.rental.refuse["gcp-1"]
+        bench.fleet.release(bench.fleet.ready()[0])
+        ready, failed = bench.give_back_all()
+    assert (ready, failed) == (["gcp-1"], {})
+    assert sum("limit of 1" in one for one in bench.said) == 1
+
+
+def test_what_the_rental_says_is_of_no_use_now_is_not_tried(home: Home, made: list[Bench]) -> None:
+    """Others go before it."""
+    bench = Bench(home, jobs("gcp", 3), concurrency=1)
+    made.append(bench)
+    bench.rental.waiting = {"gcp-0"}
+    with bench.fleet:
+        bench.fleet.take(bench.ledger.jobs)
+        advance_until(bench, lambda: bench.rental.alive == {"gcp-1"})
+        bench.rental.waiting.clear()
+        ready, failed = bench.give_back_all()
+    assert (ready, failed) == (["gcp-1", "gcp-0", "gcp-2"], {})
 
 
 @pytest.mark.parametrize("where", ["refuse", "cling"])
