@@ -124,6 +124,13 @@ class Bench:
             self.fleet.wait(0.05)
         return ready, failed
 
+    def wait_until_asked(self) -> None:
+        """Wait until a first server is being made."""
+        deadline = time.monotonic() + 60
+        while not self.rental.asked:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
 
 @pytest.fixture
 def made() -> Iterator[list[Bench]]:
@@ -351,6 +358,7 @@ def test_an_error_that_nobody_thought_of_keeps_no_other_server_alive(home: Home,
     with bench.fleet:
         bench.fleet.take(bench.ledger.jobs)
         bench.fleet.advance()
+        bench.wait_until_asked()
     assert bench.rental.asked
     assert bench.rental.alive <= {"gcp-0"}
     assert "gcp-2" not in bench.rental.alive
@@ -366,6 +374,7 @@ def test_whatever_ends_the_block_everything_is_given_back(home: Home, made: list
         with bench.fleet:
             bench.fleet.take(bench.ledger.jobs)
             bench.fleet.advance()
+            bench.wait_until_asked()
             bench.rental.go.set()
             raise ValueError
 
