@@ -48,7 +48,8 @@ def cost(vendor: str, per_hour: float, seconds: float) -> float:
 def committed(jobs: Iterable[JobState], now: datetime) -> float:
     """What the servers of these jobs can cost at most, in the currency of the budget.
 
-    A live server that should be gone is reckoned up to now.
+    A live server that should be gone is reckoned up to now. Of a server of one's own it is the share of the budget
+    that the plan has set aside for it: the most that it may measure, at its price.
     """
     return sum(_cost_of(job, now, promised=True) for job in jobs)
 
@@ -105,6 +106,8 @@ def used_fraction(jobs: Iterable[JobState], budget: float | None, now: datetime)
 
 
 def _cost_of(job: JobState, now: datetime, *, promised: bool) -> float:
+    if not job.rented:
+        return cost(job.vendor, job.price_per_hour or 0.0, job.session_seconds) if promised else 0.0
     total = 0.0
     for launched, expires, gone, per_hour in _lives(job):
         if launched is None or per_hour is None:

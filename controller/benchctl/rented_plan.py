@@ -69,10 +69,7 @@ def lived(job: JobPlan, max_hours: float, disk_gb: int) -> JobPlan:
     if not job.runs:
         return job
     allowances = PREPARE_SECONDS_OF.get(job.server.vendor, PREPARE_SECONDS) + END_SECONDS
-    session = sum(one.limit_seconds for one in job.models if not one.left_out)
-    session += job.fetch_bytes / DOWNLOAD_AT_WORST + BETWEEN_SECONDS
-    if job.expected_seconds is not None:
-        session = min(session, max(EXPECTED_TIMES * job.expected_seconds, SESSION_AT_LEAST))
+    session = session_of(job)
     most = max_hours * 3600 - allowances
     if most < min(SESSION_AT_LEAST, session):
         return replace(
@@ -87,6 +84,15 @@ def lived(job: JobPlan, max_hours: float, disk_gb: int) -> JobPlan:
         lifetime_seconds=seconds + allowances,
         disk_gb=disk_gb or disk_needed(job.fetch_bytes, job.server.own_disk_gb),
     )
+
+
+def session_of(job: JobPlan) -> float:
+    """The most that measuring may take, seconds, before any budget."""
+    session = sum(one.limit_seconds for one in job.models if not one.left_out)
+    session += job.fetch_bytes / DOWNLOAD_AT_WORST + BETWEEN_SECONDS
+    if job.expected_seconds is not None:
+        session = min(session, max(EXPECTED_TIMES * job.expected_seconds, SESSION_AT_LEAST))
+    return session
 
 
 def session_left(job: JobState, now: datetime, *, spent_seconds: float = 0.0) -> int:
@@ -139,7 +145,7 @@ def committed_cost(job: JobPlan) -> float | None:
     if price is None or not job.runs:
         return None
     if not job.server.rented:
-        return price.cost(job.limit_seconds)
+        return price.cost(job.session_seconds or job.limit_seconds)
     return money.cost(job.server.vendor, price.per_hour, job.lifetime_seconds)
 
 
@@ -172,6 +178,11 @@ def within(jobs: Sequence[JobPlan], amount: float, currency: str) -> tuple[JobPl
     Left out are jobs that could never start, because what they can cost at most is more than the whole budget, and
     those that are expected to come when it is used up. While the sweep runs nothing starts that could pass the budget
     (:func:`benchctl.budget.may_start`).
+
+    Args:
+        jobs: the jobs.
+        amount: the most that they may cost, what servers of one's own get already taken off.
+        currency: the budget's.
     """
     chosen: list[JobPlan] = []
     spent = 0.0
@@ -187,7 +198,7 @@ def within(jobs: Sequence[JobPlan], amount: float, currency: str) -> tuple[JobPl
         seconds = job.limit_seconds if job.expected_seconds is None else job.expected_seconds
         expected = min(most, money.cost(job.server.vendor, per_hour, seconds + USUAL_SECONDS))
         if most > amount:
-            reason = f"could cost {most:.4g} {currency}, and the budget is {amount:.4g}"
+            reason = f"could cost {most:.4g} {currency}, and the budget has {amount:.4g} for it"
         elif spent + expected > amount:
             reason = f"would cost about {expected:.4g} {currency}, {amount - spent:.4g} are left of the budget"
         else:

@@ -92,7 +92,7 @@ def _without_figures(job: JobPlan) -> str:
     if reason.startswith("would cost about"):
         return "the budget is expected to be used up by those above (--json gives each one's cost)"
     if reason.startswith("could cost"):
-        return "each could cost more than the whole budget (--json gives each one's cost)"
+        return "each could cost more than all that the budget has for it (--json gives each one's cost)"
     return reason
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -88,6 +89,17 @@ def test_servers_from_before_a_resume_cost_too() -> None:
     job = a_job(-0.5, 1.5, past=(past, tried), attempts=(tried,))
     assert spent([job], NOW) == pytest.approx(3.0 + 2.0 + 0.5)
     assert committed([job], NOW) == pytest.approx(3.0 + 2.0 + 2.0)
+
+
+def test_the_share_of_a_server_of_ones_own_is_committed_all_along() -> None:
+    """Whether it runs, has ended or goes on after a resume: nobody else gets what the plan has set aside for it."""
+    own = JobState("o", "ssh", "o", "o", price_per_hour=2.0, currency="USD", session_seconds=1800)
+    new = a_job()
+    for one in (own, replace(own, status="running"), replace(own, status="finished", ended_at=at(-1))):
+        assert committed([one], NOW) == pytest.approx(1.0)
+        assert may_start(new, [one, new], 3.0, NOW)
+        assert not may_start(new, [one, new], 2.9, NOW)
+    assert committed([replace(own, price_per_hour=None)], NOW) == 0.0
 
 
 def test_nothing_starts_that_could_pass_the_budget() -> None:

@@ -172,6 +172,17 @@ def test_nothing_starts_that_could_pass_the_budget(home: Home, made: list[Bench]
     assert bench.events == ["budget-80-percent"]
 
 
+def test_servers_of_ones_own_and_rented_ones_share_one_budget(home: Home, made: list[Bench]) -> None:
+    """Half an hour of a server of one's own at 3 USD is taken off 2.4 USD, so that no rented hour at 1 USD is left."""
+    own = JobState("own", "ssh", "own", "own", price_per_hour=3.0, currency="USD", session_seconds=1800)
+    bench = Bench(home, [own, *jobs("gcp", 1)], budget=2.4)
+    made.append(bench)
+    ready, failed = bench.run()
+    assert ready == ["own"]
+    assert "budget" in failed["gcp-0"]
+    assert "budget-80-percent" not in bench.events
+
+
 def test_a_server_of_before_is_no_second_promise(home: Home, made: list[Bench]) -> None:
     """Taken up again under the same budget: its old server goes before the new one is there."""
     now = datetime.now(UTC)

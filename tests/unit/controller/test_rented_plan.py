@@ -145,6 +145,24 @@ def test_a_budget_leaves_out_what_it_does_not_pay_for() -> None:
     assert "unknown" in unknown.jobs[0].left_out
 
 
+@pytest.mark.parametrize(
+    ("amount", "runs"),
+    [(0.1, ["mine"]), (0.3, ["mine", "a"]), (0.5, ["mine", "a"]), (1.0, ["mine", "a", "b"]), (9.0, ["mine", "a", "b"])],
+)
+def test_a_budget_is_one_for_own_and_rented_servers(amount: float, runs: list[str]) -> None:
+    """What servers of one's own may cost is taken off before anything is rented; what they can't use is not theirs."""
+    own = Server("ssh", "mine", "mine", Machine(2, 8 * GIB), Price(2.0, "USD"))
+    plan = planned(own, a_server("a", 0.2), a_server("b", 1.0), budget=(amount, "USD"))
+    assert [job.job for job in plan.running] == runs
+    mine, *rented = plan.running
+    share = Price(2.0).cost(mine.session_seconds)
+    assert committed_cost(mine) == pytest.approx(share)
+    assert share <= min(amount, 0.2)
+    assert share + sum(expected_cost(job) or 0 for job in rented) <= amount
+    for job in rented:
+        assert share + (committed_cost(job) or 0) <= amount, "it could never start"
+
+
 def test_an_expensive_place_is_reckoned_in_the_budgets_currency() -> None:
     """The converted price counts, not the listed one."""
     price = Price(0.1, "EUR")
