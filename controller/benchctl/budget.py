@@ -64,14 +64,14 @@ def promise(job: JobState, per_hour: float | None = None) -> float:
 
     Args:
         job: a job that has no live server.
-        per_hour: the price where it shall start; the job's own, or that of its first place, without it.
+        per_hour: the price where it shall start; without it that of its cheapest place. What its last server cost says
+            nothing of the next: it may have stood in a dearer one.
 
     Raises:
         UsageError: the price is unknown.
     """
-    price = per_hour if per_hour is not None else job.budget_per_hour
-    if price is None and job.places:
-        price = job.places[0].get("budget_per_hour")
+    prices = [one["budget_per_hour"] for one in job.places if one.get("budget_per_hour") is not None]
+    price = per_hour if per_hour is not None else min(prices, default=job.budget_per_hour)
     if price is None:
         raise UsageError(
             f"There is a budget, and what {job.server} costs is unknown.",

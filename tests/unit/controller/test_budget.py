@@ -122,6 +122,16 @@ def test_a_price_that_is_unknown_is_no_price() -> None:
     assert promise(a_job(budget_per_hour=None, places=(place,))) == 1.0
 
 
+def test_a_job_without_a_server_is_judged_by_its_cheapest_place() -> None:
+    """Its last server may have stood in a dear place, which says nothing of where the next one can."""
+    places = ({"region": "a", "budget_per_hour": 2.0}, {"region": "b", "budget_per_hour": 1.0}, {"region": "c"})
+    job = a_job(-3, -1, -2.9, budget_per_hour=10.0, places=places)
+    assert promise(job) == 2.0
+    assert promise(job, 10.0) == 20.0
+    assert may_start(job, [job], 5.0, NOW)
+    assert not may_start(job, [job], 5.0, NOW, per_hour=10.0)
+
+
 def test_the_used_share_counts_promises() -> None:
     """So that the warning comes before the money is gone."""
     assert used_fraction([a_job(-0.5, 1.5)], 2.5, NOW) == pytest.approx(0.8)

@@ -196,6 +196,17 @@ def test_a_server_of_before_is_no_second_promise(home: Home, made: list[Bench]) 
     assert bench.run() == (["gcp-0"], {})
 
 
+def test_a_job_that_goes_on_is_not_judged_by_a_dear_place_of_before(home: Home, made: list[Bench]) -> None:
+    """Its server of before the resume stood where it costs 10 USD an hour; the next may stand where it costs 1."""
+    now = datetime.now(UTC)
+    [job] = jobs("gcp", 1)
+    launched = (now - timedelta(minutes=1)).isoformat()
+    job = replace(job, stage="gone", launched_at=launched, gone_at=now.isoformat(), budget_per_hour=10.0)
+    bench = Bench(home, [job], budget=5.0)
+    made.append(bench)
+    assert bench.run() == (["gcp-0"], {})
+
+
 def test_what_the_budget_never_covers_is_said(home: Home, made: list[Bench]) -> None:
     """A job that is dearer than all of the budget fails with the reason; the others run."""
     bench = Bench(home, [*jobs("gcp", 1), *jobs("hcloud", 1, lifetime=36000)], budget=2.0)
