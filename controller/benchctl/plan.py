@@ -276,12 +276,16 @@ class Plan:
         jobs: one per server, those that are left out among them.
         weights: ``auto``, ``real`` or ``synthetic``.
         notes: sentences that a reader of the plan must not miss.
+        budget: the most that it may cost, amount and currency; nothing without one.
+        at_once: how many rented servers may exist at once, in all and of one vendor.
     """
 
     suite: Suite
     jobs: tuple[JobPlan, ...]
     weights: str
     notes: tuple[str, ...] = field(default=())
+    budget: tuple[float, str] | None = None
+    at_once: tuple[int, int] = (8, 4)
 
     @property
     def running(self) -> tuple[JobPlan, ...]:
@@ -299,6 +303,7 @@ def make_plan(
     budget: tuple[float, str] | None = None,
     max_hours: float = 6.0,
     disk_gb: int = 0,
+    at_once: tuple[int, int] = (8, 4),
     notes: Sequence[str] = (),
 ) -> Plan:
     """Plan a sweep.
@@ -312,6 +317,7 @@ def make_plan(
         budget: the most that it may cost, amount and currency.
         max_hours: how long a rented server may exist at most.
         disk_gb: size of a rented server's disk, GB; 0 for what the models need.
+        at_once: how many rented servers may exist at once, in all and of one vendor.
         notes: what else a reader must know.
 
     Raises:
@@ -337,7 +343,7 @@ def make_plan(
         amount, currency = budget
         own = _within(own, amount, currency, alone=not any(job.runs for job in rented))
         rented = rented_plan.within(rented, max(0.0, amount - sum(map(_share, own))), currency)
-    return Plan(suite, (*own, *rented), weights, tuple(notes))
+    return Plan(suite, (*own, *rented), weights, tuple(notes), budget, at_once)
 
 
 def job_names(servers: Sequence[Server]) -> list[str]:

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import struct
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from benchctl.db.engine import open_database, reading, writing
 from benchctl.db.prices import newest_rates
 from benchctl.db.schema import JobAttempt
 from benchctl.errors import UsageError
-from catalog_files import CX22, G2, KINDS, Kind, Line, cpu_lines, write_database, write_prices, write_rates
+from catalog_files import CX22, G2, KINDS, REGIONS, Kind, Line, cpu_lines, write_database, write_prices, write_rates
 from click import Context
 
 if TYPE_CHECKING:
@@ -200,10 +201,27 @@ def test_a_plan_says_what_it_would_cost_and_commit(filled: Run) -> None:
     # names in their own lines: cheap information first, the vendors taking turns
     lines = [line.split()[:3] for line in done.output.splitlines() if line.startswith(("gcp  ", "hcloud  "))]
     assert lines == [["gcp", "g2-standard-4", "us-central1-a"], ["hcloud", "cx22", "fsn1"]]
-    assert re.search(r"hcloud: 1 server, about 0\.0080 EUR; committed, .* 0\.0080 EUR\.", done.output)
+    assert re.search(r"hcloud: 1 server, about 0\.0080 EUR; committed, .* 0\.0080 EUR, or 0\.0080 EUR wh", done.output)
     assert re.search(r"gcp: 1 server, about [\d.]+ USD; committed", done.output)
     assert "Left out: gcp/t2a-standard-4: its CPU is arm64" in done.output
     assert "1 server has a GPU" in done.output
+
+
+def test_a_plan_says_what_the_dearest_places_would_cost(filled: Run, tmp_path: Path) -> None:
+    """Where a server is sold out dearer places follow: that figure, too, is what a person says yes to."""
+    cheap = Line(CX22.name, 0.008, vendor="hetzner", region="fsn1", currency="EUR")
+    lines = (cheap, replace(cheap, region="nbg1", price=0.08))
+    catalogue = write_database(
+        tmp_path / "b.db", (CX22,), regions=(*REGIONS, ("hcloud", "3", "nbg1", "Nuremberg", "[]"))
+    )
+    done = filled("catalog", "import", catalogue, write_prices(tmp_path / "q.csv", *lines))
+    assert done.exit_code == 0, done.output
+    asked_for = ("plan", "--vendors", "hetzner", "--servers", "cx22")
+    said = filled(*asked_for).output
+    assert re.search(r"committed, if all live to their end, 0\.0080 EUR, or 0\.080 EUR where each is dearest", said)
+    assert "only --budget is a limit of the whole" in said
+    (row, *_) = json.loads(filled(*asked_for, "--json").stdout)
+    assert (row["job_committed_cost"], row["job_dearest_cost"]) == (0.008, 0.08)
 
 
 def test_a_plan_for_machines_has_every_figure(filled: Run) -> None:
@@ -216,7 +234,7 @@ def test_a_plan_for_machines_has_every_figure(filled: Run) -> None:
     assert first["lifetime_seconds"] > first["session_seconds"] > 0
     assert (first["disk_gb"], first["places"], first["region"], first["gpus"]) == (75, 1, "us-central1", 1)
     assert first["job_committed_cost"] == pytest.approx(0.70 * first["lifetime_seconds"] / 3600)
-    assert 0 < first["job_expected_cost"] < first["job_committed_cost"]
+    assert 0 < first["job_expected_cost"] < first["job_committed_cost"] == first["job_dearest_cost"]
     (arm,) = [row for row in rows if row["server"] == "t2a-standard-4"]
     assert arm["left_out"].startswith("its CPU is arm64")
     assert arm["model"] is None
@@ -251,6 +269,12 @@ def test_a_budget_counts_in_its_own_currency_with_a_dated_rate(filled: Run, home
     rates = write_rates(tmp_path / "r.csv", "EUR,2025-04-28,1.25,ECB")
     assert filled("catalog", "import", "--rates", rates).exit_code == 0
     plan = plan_of(asked(budget="5USD"), home)
+    said = filled("plan", "--vendors", "gcp,hetzner", "--servers", "g2-standard-4,cx22", "--budget", "5USD").output
+    assert re.search(r"Budget: 0\.\d+ of 5 USD committed at the planned places, about 0\.\d+ expected; 1 EUR is", said)
+    assert "1 EUR is reckoned as 1.250 USD." in said
+    assert re.search(
+        r"All together: 2 servers, about 0\.0080 EUR \+ 0\.\d+ USD, in about \d+ min.* with 8 at once", said
+    )
     cx22 = next(job for job in plan.running if job.server.name == "cx22")
     assert cx22.server.places[0].budget_per_hour == pytest.approx(0.01)
     (dear,) = [job for job in plan.jobs if job.server.name == "dear-1"]

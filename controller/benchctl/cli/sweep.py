@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -74,7 +74,11 @@ def request_options(command: Command) -> Command:
             "--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True,
             help="GPUs where there are some, the CPU alone, or a GPU without fail.",
         ),
-        click.option("--price", metavar="PRICE", help="What a server costs, as 0.046USD/h."),
+        click.option(
+            "--price", metavar="PRICE",
+            help="What this machine or a server of one's own costs, as 0.046USD/h; refused for clouds, whose prices "
+            "the catalogue has.",
+        ),
         click.option(
             "--budget", metavar="MONEY", help="The most that the sweep may cost, as 5USD; needs prices. 0 only plans."
         ),
@@ -124,7 +128,8 @@ def renting_options(command: Command) -> Command:
         ),
         click.option(
             "--per-vendor", type=click.IntRange(1, 1000), metavar="N",
-            help="Rented servers of one vendor that exist at once.  [default: half of --concurrency]",
+            help="Rented servers of one vendor that exist at once.  [default: half of --concurrency, all of it where "
+            "one vendor alone is named]",
         ),
         click.option(
             "--ingress", metavar="CIDR",
@@ -152,7 +157,9 @@ def renting_options(command: Command) -> Command:
 @click.command()
 @request_options
 @renting_options
-@click.option("--poll-seconds", type=FiniteRange(min=0.1), help="How often to look.  [default: local 1, ssh 15]")
+@click.option(
+    "--poll-seconds", type=FiniteRange(min=0.1), help="How often to look.  [default: local 1, ssh and clouds 15]"
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--yes", is_flag=True, help="Don't ask. Without it what costs money, or runs on servers, is asked for.")
 @click.option("--resume", metavar="SWEEP", help="Go on with this sweep (or the beginning of its name, or 'last').")
@@ -199,7 +206,12 @@ def sweep(
 
         require_ready(home, request.clouds, os.environ)
     planned = plan_of(request, home)
-    show_plan(planned, output, dry_run)
+    if output.for_machines and not dry_run and paid and not yes and _asked_for(request):
+        # nobody says yes to what was not shown
+        with redirect_stdout(sys.stderr):
+            show_plan(planned, Output(), alone=False)
+    else:
+        show_plan(planned, output, dry_run)
     if dry_run:
         return
     if not paid:
@@ -233,7 +245,8 @@ def plan(home: Home, /, as_json: bool, as_csv: bool, query: str | None, **asked:
     is a rough guess from cores and model size.
 
     For clouds it needs a catalogue ('benchctl catalog pull') and no login. A rented server's lifetime is the time after
-    which it is ended whatever happens; "committed" is what that long costs, and what a budget reckons with.
+    which it is ended whatever happens; "committed" is what that long costs in its cheapest place, "where dearest" in
+    the dearest of those that are tried where it is sold out. Only a budget is a limit of the whole.
     """
     show_plan(plan_of(request_from(asked), home), Output(as_json, as_csv, query), alone=True)
 
@@ -293,8 +306,18 @@ def request_from(asked: Mapping[str, Any]) -> SweepRequest:
         max_hours=asked["max_hours"],
         recorded=str(Path(asked["recorded"]).absolute()) if asked["recorded"] else "",
         time_scale=asked["time_scale"],
+        per_vendor=_per_vendor(asked, vendors),
         **_renting(asked),
     )
+
+
+def _per_vendor(asked: Mapping[str, Any], vendors: Sequence[str]) -> int:
+    """How many servers of one vendor may exist at once: all of them where it is the only cloud, else half."""
+    from benchctl.request import CLOUDS, SweepRequest
+
+    concurrency: int = asked.get("concurrency", SweepRequest.concurrency)
+    several = sum(one in CLOUDS for one in vendors) > 1
+    return asked.get("per_vendor") or (max(1, (concurrency + 1) // 2) if several else concurrency)
 
 
 def _renting(asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -306,7 +329,6 @@ def _renting(asked: Mapping[str, Any]) -> dict[str, Any]:
 
     return {
         "concurrency": asked["concurrency"],
-        "per_vendor": asked["per_vendor"] or max(1, (asked["concurrency"] + 1) // 2),
         "ingress": parse_ingress(asked["ingress"]) if asked["ingress"] else "",
         "backend": asked["backend"] or "",
         "hook": settled(asked["hook"] or ""),
@@ -386,6 +408,7 @@ def plan_of(request: SweepRequest, home: Home) -> Plan:
         budget=budget if budget and budget[0] else None,
         max_hours=request.max_hours,
         disk_gb=request.disk_gb,
+        at_once=(request.concurrency, request.per_vendor),
         notes=found.notes,
     )
 
@@ -396,11 +419,11 @@ def show_plan(planned: Plan, output: Output, alone: bool) -> None:
 
     if output.for_machines and not alone:
         return
-    rows = plan_rows(planned)
-    notes = [*_totals(planned), *planned.notes]
-    if any(job.server.rented for job in planned.jobs):
-        from benchctl.cli import rented_plan
+    from benchctl.cli import rented_plan
 
+    rows = plan_rows(planned)
+    notes = [*_totals(planned), *rented_plan.of_budget(planned), *planned.notes]
+    if any(job.server.rented for job in planned.jobs):
         notes = rented_plan.notes(planned)
         if not output.for_machines:
             rented_plan.show(planned, notes, alone)
@@ -463,7 +486,7 @@ _MODEL_KEYS = (
 
 def _rented_keys(job: JobPlan) -> dict[str, Any]:
     """What a row says of its whole job, where its server is rented."""
-    from benchctl.rented_plan import committed_cost, expected_cost
+    from benchctl.rented_plan import committed_cost, dearest_cost, expected_cost
 
     if not job.server.rented:
         return {}
@@ -481,6 +504,7 @@ def _rented_keys(job: JobPlan) -> dict[str, Any]:
         "disk_gb": job.disk_gb,
         "job_expected_cost": expected_cost(job),
         "job_committed_cost": committed_cost(job),
+        "job_dearest_cost": dearest_cost(job),
     }
 
 
@@ -534,13 +558,17 @@ def _known_speeds(home: Home, servers: Sequence[Server]) -> Mapping[tuple[str, s
 
 def _confirm(request: SweepRequest, yes: bool) -> None:
     """Ask before money is spent or other machines are used; measuring this one for nothing needs no question."""
-    from benchctl.request import LOCAL
-
-    if yes or (LOCAL in request.vendors and not request.price):
+    if yes or not _asked_for(request):
         return
     if not sys.stdin.isatty():
         raise UsageError("Nobody is there to say yes.", "Give --yes.")
     click.confirm("Go on?", abort=True, err=True)
+
+
+def _asked_for(request: SweepRequest) -> bool:
+    from benchctl.request import LOCAL
+
+    return LOCAL not in request.vendors or bool(request.price)
 
 
 def _refuse_options(ctx: click.Context) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 from benchctl.cli import COMMANDS, cli
-from benchctl.cli.sweep import request_options
+from benchctl.cli.sweep import request_from, request_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,6 +149,44 @@ def test_money_is_asked_for(benchctl: Run, home: Home) -> None:
     assert done.returncode == 2
     assert "--yes" in done.stderr
     assert not list(home.sweeps.iterdir())
+
+
+def test_nobody_says_yes_to_what_was_not_shown(home: Home, checkout: Path) -> None:
+    """With --json on a terminal the plan and its cost are on stderr before the question; stdout is for the answer."""
+    ours, theirs = os.openpty()
+    done = subprocess.Popen(
+        [sys.executable, "-m", "benchctl", "--state-dir", home.state, "sweep", "--price", "0.05USD/h", "--json"],
+        cwd=checkout, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    os.write(ours, b"n\n")
+    said, asked = done.communicate(timeout=120)
+    os.close(theirs)
+    os.close(ours)
+    assert said == ""
+    plan, question, _ = asked.partition("Go on?")
+    assert question
+    assert "SmolLM-135M" in plan
+    assert re.search(r"about [\d.]+ USD at 0\.05USD/h", plan)
+    assert done.returncode == 130
+    assert not list(home.sweeps.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "concurrency", "per_vendor"),
+    [
+        (["--vendors", "gcp"], 8, 8),
+        (["--vendors", "gcp", "--concurrency", "5"], 5, 5),
+        (["--vendors", "gcp,hetzner", "--concurrency", "5"], 5, 3),
+        (["--vendors", "ssh,hetzner", "--inventory", "hosts.yml"], 8, 8),
+        (["--vendors", "gcp", "--per-vendor", "2"], 8, 2),
+    ],
+)
+def test_one_vendor_alone_gets_all_the_servers_at_once(arguments: list[str], concurrency: int, per_vendor: int) -> None:
+    """Half of them is for one of several, so that no vendor takes all the room."""
+    sweep = cli.get_command(click.Context(cli), "sweep")
+    assert sweep is not None
+    request = request_from(sweep.make_context("sweep", arguments, parent=click.Context(cli)).params)
+    assert (request.concurrency, request.per_vendor) == (concurrency, per_vendor)
 
 
 def test_the_plan_is_a_list_of_objects(benchctl: Run) -> None:
