@@ -100,6 +100,11 @@ def may_start(
     return committed(jobs, now) + promise(job, per_hour) <= budget * (1 + 1e-9)
 
 
+def raise_it(sweep: str) -> str:
+    """What to do where the budget of a sweep is too little."""
+    return f"'benchctl sweep --resume {sweep} --budget MONEY' goes on with a higher one"
+
+
 def used_fraction(jobs: Iterable[JobState], budget: float | None, now: datetime) -> float:
     """Which share of the budget is spent or promised; 0 without one."""
     return committed(jobs, now) / budget if budget else 0.0

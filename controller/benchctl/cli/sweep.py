@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells give it: 128 and the signal's number."""
 
-WITH_RESUME = ("resume", "detach", "yes", "as_json", "query")
+WITH_RESUME = ("resume", "budget", "detach", "yes", "as_json", "query")
 """Options that go together with ``--resume``; the others are what the sweep was begun with."""
 
 
@@ -162,7 +162,11 @@ def renting_options(command: Command) -> Command:
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--yes", is_flag=True, help="Don't ask. Without it what costs money, or runs on servers, is asked for.")
-@click.option("--resume", metavar="SWEEP", help="Go on with this sweep (or the beginning of its name, or 'last').")
+@click.option(
+    "--resume",
+    metavar="SWEEP",
+    help="Go on with this sweep (or the beginning of its name, or 'last'); --budget gives it another one from then on.",
+)
 @output_options(csv=False)
 @click.pass_context
 def sweep(
@@ -194,6 +198,8 @@ def sweep(
     if resume is not None:
         _refuse_options(ctx)
         name = ledger.find_sweep(home, resume)
+        if asked["budget"]:
+            _change_budget(home, name, asked["budget"])
         if detach:
             _detach(ctx, home, name)
         else:
@@ -593,6 +599,14 @@ def _detach(ctx: click.Context, home: Home, name: str) -> None:
     click.echo(f"It says:   {log}", err=True)
     click.echo(name)
     ctx.exit(0)
+
+
+def _change_budget(home: Home, name: str, budget: str) -> None:
+    from benchctl import pipeline
+
+    pipeline.resumable(home, name)
+    with _database(home) as engine:
+        pipeline.change_budget(home, engine, name, budget)
 
 
 def _resume(ctx: click.Context, home: Home, name: str, output: Output) -> None:

@@ -20,7 +20,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from benchctl.budget import may_start
+from benchctl.budget import may_start, raise_it
 from benchctl.clouds import ingress as addresses
 from benchctl.clouds import keys, login_mark
 from benchctl.clouds.cloud import DENIED, ClosedRegionError, CloudError, PartialListError, cloud_of
@@ -271,7 +271,7 @@ class Rental:
         with ledger.held():
             # others may have taken the money while this one waited; asking and promising is one step
             if not self._affordable(name)(place):
-                raise GaveUpError("the budget does not cover it any more: begin it with a higher one")
+                raise GaveUpError(f"the budget does not cover it any more: {raise_it(ledger.sweep)}")
             now = datetime.now(UTC)
             job = ledger.update(
                 name,

@@ -13,6 +13,12 @@ import click
 import pytest
 from benchctl.cli import COMMANDS, cli
 from benchctl.cli.sweep import request_from, request_options
+from benchctl.db.engine import open_database
+from benchctl.errors import UsageError
+from benchctl.ledger import JobState, Ledger, read_book
+from benchctl.request import SweepRequest
+from click.testing import CliRunner
+from llama_bench_core.suite import Suite
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,6 +147,43 @@ def test_resume_takes_no_other_option(benchctl: Run) -> None:
     done = benchctl("sweep", "--resume", "last")
     assert done.returncode == 2
     assert "no sweep yet" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("vendor", "before", "given", "words"),
+    [
+        ("gcp", "1USD", "7", ""),
+        ("gcp", "1USD", "7USD", ""),
+        ("gcp", "1USD", "7EUR", "begun with one in USD"),
+        ("gcp", "", "7USD", "begun with none"),
+        ("gcp", "1USD", "0", "With a budget of 0 nothing goes on"),
+        ("gcp", "1USD", "much", "'much' is not an amount of money"),
+        ("ssh", "1USD", "7USD", "this one rents nothing"),
+    ],
+)
+def test_a_sweep_goes_on_with_another_budget(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vendor: str, before: str, given: str, words: str
+) -> None:
+    """Its book has it from then on, so that what follows, also in another process, keeps to it."""
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("benchctl.detach.sys.executable", str(program))
+    suite = Suite.from_dict({"name": "some", "models": ["m"], "scenarios": {"pp": {16: 2}}})
+    engine = open_database(home.database_url)
+    job = JobState("j", vendor, "t", "h", status="failed", lifetime_seconds=60 if vendor == "gcp" else 0)
+    Ledger.create(home, engine, SweepRequest((vendor,), suite, (), budget=before), [job], sweep="s1")
+    engine.dispose()
+    arguments = ["--state-dir", str(home.state), "sweep", "--resume", "s1", "--budget", given, "--detach"]
+    done = CliRunner().invoke(cli, arguments, env={"BENCHCTL_DB": None})
+    kept = read_book(home, "s1")["request"]["budget"]
+    if words:
+        assert isinstance(done.exception, UsageError)
+        assert words in str(done.exception)
+        assert kept == before
+    else:
+        assert done.exit_code == 0, done.output
+        assert kept == given
 
 
 def test_money_is_asked_for(benchctl: Run, home: Home) -> None:

@@ -213,7 +213,7 @@ def test_what_the_budget_never_covers_is_said(home: Home, made: list[Bench]) -> 
     made.append(bench)
     ready, failed = bench.run()
     assert ready == ["gcp-0"]
-    assert "budget" in failed["hcloud-0"]
+    assert "the budget does not cover it: 'benchctl sweep --resume s --budget MONEY'" in failed["hcloud-0"]
 
 
 def test_a_vendor_that_refuses_the_account_is_not_asked_again(home: Home, made: list[Bench]) -> None:
