@@ -277,6 +277,7 @@ def request_from(asked: Mapping[str, Any]) -> SweepRequest:
         parse_price(asked["price"])
     if asked["budget"]:
         parse_budget(asked["budget"])
+    _require_addresses(asked)
     suite = load_suite(asked["suite"])
     named = asked["models"] or suite.model_names
     models = tuple({model.name: model for model in map(resolve_model, named)}.values())
@@ -380,6 +381,21 @@ def _require_clouds(asked: Mapping[str, Any], vendors: Sequence[str]) -> None:
         raise UsageError("--time-scale is for the lab alone: nothing else plays.", "Leave it out.")
     if asked["price"] and rented:
         raise UsageError("--price is for servers of one's own; clouds' prices are the catalogue's.", "Leave it out.")
+
+
+def _require_addresses(asked: Mapping[str, Any]) -> None:
+    """Refuse what is no URL where one is asked for; it is not repeated, for a password may stand in it.
+
+    Raises:
+        UsageError: there is one.
+    """
+    from benchctl.request import is_address
+
+    mirror, backend = asked["mirror"], asked.get("backend")
+    if mirror and not mirror.startswith("/") and not is_address(mirror):
+        raise UsageError("--mirror is no address.", "Give https://HOST/FOLDER, or the absolute path of a folder.")
+    if backend and not is_address(backend):
+        raise UsageError("--backend is no address.", "Give one that Pulumi knows, as file://PATH or s3://BUCKET.")
 
 
 _AGES = {"h": 1 / 24, "d": 1.0, "w": 7.0}

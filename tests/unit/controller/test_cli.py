@@ -95,6 +95,9 @@ def test_help_imports_nothing_heavy(checkout: Path, arguments: list[str]) -> Non
         (["--price", "1EUR/h", "--budget", "5USD"], ["priced in EUR"]),
         (["--servers", "no-such-*"], ["No server matches no-such-*"]),
         (["--weights", "fake"], ["'fake' is not one of"]),
+        (["--mirror", "http://me:secret@[x/"], ["--mirror is no address", "https://HOST/FOLDER"]),
+        (["--mirror", "http://me:secret@mirror.example:port/"], ["--mirror is no address"]),
+        (["--mirror", "models"], ["--mirror is no address"]),
     ],
 )
 @pytest.mark.parametrize("command", ["sweep", "plan"])
@@ -107,6 +110,7 @@ def test_wrong_usage_is_one_sentence_and_status_2(
     for word in words:
         assert word in done.stderr
     assert "Traceback" not in done.stderr
+    assert "secret" not in done.stderr
     assert not list(home.sweeps.iterdir())
 
 
@@ -118,6 +122,9 @@ def test_wrong_usage_is_one_sentence_and_status_2(
         (["--poll-seconds", "inf"], "'inf' is no finite number"),
         (["--concurrency", "3"], "--concurrency belongs to vendors whose servers are rented"),
         (["--vendors", "lab", "--hook", "tell 'me"], "The hook can't be split into words"),
+        (["--vendors", "lab", "--hook", "https://me:secret@[x/"], "The hook's address is not valid"),
+        (["--vendors", "lab", "--hook", "https://"], "The hook's address is not valid"),
+        (["--vendors", "lab", "--backend", "https://me:secret@[x/"], "--backend is no address"),
     ],
 )
 def test_what_a_sweep_alone_asks_for_is_checked_at_its_start(
@@ -128,7 +135,21 @@ def test_what_a_sweep_alone_asks_for_is_checked_at_its_start(
     assert done.returncode == 2, done.stderr
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+    assert "secret" not in done.stderr
     assert not list(home.sweeps.iterdir())
+
+
+def test_what_is_no_address_of_a_database_or_a_catalogue_is_said_in_a_sentence(benchctl: Run) -> None:
+    """Without the password that may stand in it."""
+    for arguments, words in (
+        (["--db", "postgresql://me:secret@host:port/x", "status"], "is not the URL of a database"),
+        (["catalog", "pull", "--url", "https://[x/"], "is not an address that can be fetched"),
+    ):
+        done = benchctl(*arguments)
+        assert done.returncode in (1, 2), done.stderr
+        assert words in done.stderr
+        assert "unexpected" not in done.stderr
+        assert "secret" not in done.stderr
 
 
 @pytest.mark.parametrize("vendors", [["hetzner"], ["ssh", "--inventory", "hosts.yml"], ["lab"]])
