@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from benchctl.cli.options import FiniteRange
+from benchctl.cli.options import FiniteRange, GroupedCommand
 from benchctl.cli.render import Column, Output, emit, emit_json, number, output_options
 from benchctl.errors import JobsFailedError, UsageError
 
@@ -38,6 +38,20 @@ INTERRUPTED = 130
 
 WITH_RESUME = ("resume", "budget", "detach", "yes", "as_json", "query")
 """Options that go together with ``--resume``; the others are what the sweep was begun with."""
+
+
+HEADINGS = {
+    "What to measure": ("suite", "models", "weights", "mirror", "connections", "llama_bench", "threads", "device"),
+    "Where": (
+        *("vendors", "inventory", "servers", "regions", "missing", "failed", "older_than", "replicas"),
+        *("spot", "image", "disk_gb"),
+    ),
+    "Money, and how much at once": ("price", "budget", "max_hours", "concurrency", "per_vendor"),
+    "The way to the servers": ("ingress", "backend", "patience", "poll_seconds"),
+    "Rehearsals (--vendors lab)": ("recorded", "time_scale"),
+    "How it goes on": ("dry_run", "yes", "detach", "resume", "hook"),
+}
+"""Under which headings the help shows the options of ``sweep`` and ``plan``; those of all commands come last."""
 
 
 def request_options(command: Command) -> Command:
@@ -154,7 +168,7 @@ def renting_options(command: Command) -> Command:
     return command
 
 
-@click.command()
+@click.command(cls=GroupedCommand, headings=HEADINGS)
 @request_options
 @renting_options
 @click.option(
@@ -240,7 +254,7 @@ def sweep(
         _detach(ctx, home, name)
 
 
-@click.command()
+@click.command(cls=GroupedCommand, headings=HEADINGS)
 @request_options
 @output_options()
 @click.pass_obj

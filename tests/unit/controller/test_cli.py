@@ -42,6 +42,22 @@ def test_every_command_has_help(name: str) -> None:
             assert parameter.help, f"{name} {parameter.opts[0]} has no help"
 
 
+@pytest.mark.parametrize("name", ["sweep", "plan"])
+def test_the_many_options_of_a_sweep_stand_under_headings(name: str) -> None:
+    """Each under one, so that its help can be read in parts; only those of every command are left for the end."""
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    context = click.Context(command, info_name=name)
+    said = command.get_help(context)
+    assert "\nWhat to measure:\n" in said
+    assert "\nWhere:\n" in said
+    assert "\nOptions:\n" not in said
+    others = said.partition("\nOther options:\n")[2]
+    assert set(re.findall(r"--[\w-]+", others)) <= {"--json", "--csv", "--query", "--help"}
+    for parameter in command.get_params(context):
+        assert len(re.findall(rf"^  {parameter.opts[0]}[ ,\n]", said, re.MULTILINE)) == 1, parameter.opts[0]
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["sweep", "--help"], ["plan", "--help"], ["playbook", "--help"]])
 def test_help_imports_nothing_heavy(checkout: Path, arguments: list[str]) -> None:
     """Help needs click, and none of the libraries that take a second to import."""
