@@ -201,7 +201,7 @@ def test_a_plan_says_what_it_would_cost_and_commit(filled: Run) -> None:
     # names in their own lines: cheap information first, the vendors taking turns
     lines = [line.split()[:3] for line in done.output.splitlines() if line.startswith(("gcp  ", "hcloud  "))]
     assert lines == [["gcp", "g2-standard-4", "us-central1-a"], ["hcloud", "cx22", "fsn1"]]
-    assert re.search(r"hcloud: 1 server, about 0\.0080 EUR; committed, .* 0\.0080 EUR, or 0\.0080 EUR wh", done.output)
+    assert re.search(r"hcloud: 1 server, about 0\.0080 EUR; committed, .* 0\.0080 EUR\.", done.output)
     assert re.search(r"gcp: 1 server, about [\d.]+ USD; committed", done.output)
     assert "Left out: gcp/t2a-standard-4: its CPU is arm64" in done.output
     assert "1 server has a GPU" in done.output
@@ -282,6 +282,25 @@ def test_a_budget_counts_in_its_own_currency_with_a_dated_rate(filled: Run, home
     (job,) = [one for one in jobs_of_plan(plan) if one.server == "cx22"]
     assert job.places[0]["budget_per_hour"] == pytest.approx(0.01)
     assert (job.server_id, job.vendor, job.lifetime_seconds) == ("104", "hcloud", cx22.lifetime_seconds)
+
+
+def test_one_budget_is_for_the_servers_of_an_inventory_and_for_rented_ones(
+    filled: Run, home: Home, tmp_path: Path
+) -> None:
+    """What the own one may cost is taken off first, and the plan says how much of the whole is committed."""
+    hosts = tmp_path / "hosts.yml"
+    hosts.write_text("bench:\n  hosts:\n    mine: {benchctl_price: 1USD/h}\n")
+    mixed = {"vendors": "ssh,gcp", "inventory": hosts, "servers": "mine,g2-standard-4"}
+    plan = plan_of(asked(**mixed, budget="5USD"), home)
+    mine, rented = plan.running
+    share = mine.session_seconds / 3600
+    assert 0 < share < 4
+    least = share + 0.70 * rented.lifetime_seconds / 3600
+    options = [word for name, value in mixed.items() for word in (f"--{name}", value)]
+    said = filled("plan", *options, "--budget", f"{least + 0.01:.3f}USD").output
+    assert re.search(rf"Budget: {least:.2f} of [\d.]+ USD committed", said), said
+    said = filled("plan", *options, "--budget", f"{least - 0.01:.3f}USD").output
+    assert "gcp/g2-standard-4: each could cost more than all that the budget has for it" in said
 
 
 def test_a_budget_of_nothing_plans_and_begins_nothing(filled: Run, home: Home) -> None:

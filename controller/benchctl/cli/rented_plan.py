@@ -73,10 +73,8 @@ def totals(planned: Plan) -> Iterator[str]:
         if not jobs[0].server.rented:
             yield f"{told}at most {committed} {currency}."
             continue
-        yield (
-            f"{told}committed, if all live to their end, {committed} {currency}, or {dearest} {currency} where each is "
-            "dearest."
-        )
+        told = f"{told}committed, if all live to their end, {committed} {currency}"
+        yield f"{told}." if dearest == committed else f"{told}, or {dearest} {currency} where each is dearest."
     if any(job.server.rented for job in planned.running):
         yield (
             "Committed is for the cheapest places. Where a server is sold out there, dearer ones are tried, and a try "
