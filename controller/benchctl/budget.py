@@ -48,7 +48,8 @@ def cost(vendor: str, per_hour: float, seconds: float) -> float:
 def committed(jobs: Iterable[JobState], now: datetime) -> float:
     """What the servers of these jobs can cost at most, in the currency of the budget.
 
-    A live server that should be gone is reckoned up to now.
+    A live server that should be gone is reckoned up to now. Of a server of one's own it is the share of the budget
+    that the plan has set aside for it: the most that it may measure, at its price.
     """
     return sum(_cost_of(job, now, promised=True) for job in jobs)
 
@@ -63,14 +64,14 @@ def promise(job: JobState, per_hour: float | None = None) -> float:
 
     Args:
         job: a job that has no live server.
-        per_hour: the price where it shall start; the job's own, or that of its first place, without it.
+        per_hour: the price where it shall start; without it that of its cheapest place. What its last server cost says
+            nothing of the next: it may have stood in a dearer one.
 
     Raises:
         UsageError: the price is unknown.
     """
-    price = per_hour if per_hour is not None else job.budget_per_hour
-    if price is None and job.places:
-        price = job.places[0].get("budget_per_hour")
+    prices = [one["budget_per_hour"] for one in job.places if one.get("budget_per_hour") is not None]
+    price = per_hour if per_hour is not None else min(prices, default=job.budget_per_hour)
     if price is None:
         raise UsageError(
             f"There is a budget, and what {job.server} costs is unknown.",
@@ -99,12 +100,19 @@ def may_start(
     return committed(jobs, now) + promise(job, per_hour) <= budget * (1 + 1e-9)
 
 
+def raise_it(sweep: str) -> str:
+    """What to do where the budget of a sweep is too little."""
+    return f"'benchctl sweep --resume {sweep} --budget MONEY' goes on with a higher one"
+
+
 def used_fraction(jobs: Iterable[JobState], budget: float | None, now: datetime) -> float:
     """Which share of the budget is spent or promised; 0 without one."""
     return committed(jobs, now) / budget if budget else 0.0
 
 
 def _cost_of(job: JobState, now: datetime, *, promised: bool) -> float:
+    if not job.rented:
+        return cost(job.vendor, job.price_per_hour or 0.0, job.session_seconds) if promised else 0.0
     total = 0.0
     for launched, expires, gone, per_hour in _lives(job):
         if launched is None or per_hour is None:

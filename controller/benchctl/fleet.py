@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol, Self
 
-from benchctl.budget import WARN_AT, may_start, used_fraction
+from benchctl.budget import WARN_AT, may_start, raise_it, used_fraction
 from benchctl.clouds.cloud import cloud_of
 from benchctl.clouds.rental import GaveUpError, LeakError
 from benchctl.errors import BenchctlError, told
@@ -305,7 +305,7 @@ class RentedServers:
             job = self._ledger.job(name)
             if not self._affordable(job):
                 self._waiting.remove(name)
-                self._failed.append((job, "the budget does not cover it: begin it with a higher one"))
+                self._failed.append((job, f"the budget does not cover it: {raise_it(self._ledger.sweep)}"))
 
     def _warn_of_budget(self) -> None:
         if self._budget and not self._warned:

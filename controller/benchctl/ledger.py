@@ -262,6 +262,11 @@ class Ledger:
             self._record([after])
             return after
 
+    def ask_otherwise(self, request: SweepRequest) -> None:
+        """The sweep goes on with another request than it was begun with."""
+        self.request = request
+        self._write()
+
     def reopen(self) -> None:
         """The sweep goes on."""
         self.status, self.finished_at, self.error = "running", None, None

@@ -23,7 +23,7 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ from llama_bench_core.suite import model_to_dict
 from llama_bench_core.values import OUTCOME_MEANINGS, Outcome
 
 from benchctl import __version__, hooks, lake
-from benchctl.errors import BenchctlError, PlaybookError, SweepBusyError
+from benchctl.errors import BenchctlError, PlaybookError, SweepBusyError, UsageError
 from benchctl.fleet import OwnServers, RentedServers
 from benchctl.inventory import host_variables
 from benchctl.ledger import (
@@ -848,6 +848,30 @@ def resumable(home: Home, sweep: str) -> None:
         raise BenchctlError(
             f"The sweep {sweep} has finished.", f"'benchctl show --sweep {sweep}' shows what it measured."
         )
+
+
+def change_budget(home: Home, engine: Engine, sweep: str, text: str) -> None:
+    """Let a sweep that was begun go on with another budget for what is rented. What its plan left out stays out.
+
+    Raises:
+        UsageError: it rents nothing, was begun without a budget or with one in another currency, or this one is 0.
+        SweepBusyError: another process goes on with it.
+    """
+    amount, currency = parse_budget(text)
+    with _held(home.sweeps / sweep / "lock", sweep, "goes on in another process now"):
+        book = Ledger.open(home, engine, sweep)
+        before = book.request.budget
+        if not book.request.clouds:
+            raise UsageError("--budget is for what a sweep rents, and this one rents nothing.", "Leave it out.")
+        if not before or parse_budget(before)[1] != currency:
+            had = f"one in {parse_budget(before)[1]}" if before else "none"
+            raise UsageError(
+                f"The budget is in {currency}, and the sweep was begun with {had}, by which its prices were converted.",
+                "Give one in that currency." if before else "Leave it out, or begin a new sweep.",
+            )
+        if not amount:
+            raise UsageError("With a budget of 0 nothing goes on.", "Give another one, or leave it out.")
+        book.ask_otherwise(replace(book.request, budget=text))
 
 
 def _names(jobs: Sequence[JobState]) -> set[str]:

@@ -175,12 +175,13 @@ class Gcp:
         except BenchctlError as error:
             return f"{error.problem} {error.mend}".strip()
         if found is None:
+            besides = "" if project(environment) else f"; and set {PROJECTS[0]} to the project"
             return (
-                f"Google Cloud needs a login: set {CREDENTIALS_FILE} to the key file of a service account, "
-                "or run 'gcloud auth application-default login'."
+                f"gcp: no login found: set {CREDENTIALS_FILE} to the key file of a service account, or run "
+                f"'gcloud auth application-default login'{besides}."
             )
         if not project(environment):
-            return f"Google Cloud needs a project: set {PROJECTS[0]}."
+            return f"gcp: half a login is set: set {PROJECTS[0]} too."
         return ""
 
     def account(self, environment: Mapping[str, str], client: Client) -> str:  # noqa: ARG002

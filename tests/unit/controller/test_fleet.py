@@ -188,6 +188,17 @@ def test_nothing_starts_that_could_pass_the_budget(home: Home, made: list[Bench]
     assert bench.events == ["budget-80-percent"]
 
 
+def test_servers_of_ones_own_and_rented_ones_share_one_budget(home: Home, made: list[Bench]) -> None:
+    """Half an hour of a server of one's own at 3 USD is taken off 2.4 USD, so that no rented hour at 1 USD is left."""
+    own = JobState("own", "ssh", "own", "own", price_per_hour=3.0, currency="USD", session_seconds=1800)
+    bench = Bench(home, [own, *jobs("gcp", 1)], budget=2.4)
+    made.append(bench)
+    ready, failed = bench.run()
+    assert ready == ["own"]
+    assert "budget" in failed["gcp-0"]
+    assert "budget-80-percent" not in bench.events
+
+
 def test_a_server_of_before_is_no_second_promise(home: Home, made: list[Bench]) -> None:
     """Taken up again under the same budget: its old server goes before the new one is there."""
     now = datetime.now(UTC)
@@ -201,13 +212,24 @@ def test_a_server_of_before_is_no_second_promise(home: Home, made: list[Bench]) 
     assert bench.run() == (["gcp-0"], {})
 
 
+def test_a_job_that_goes_on_is_not_judged_by_a_dear_place_of_before(home: Home, made: list[Bench]) -> None:
+    """Its server of before the resume stood where it costs 10 USD an hour; the next may stand where it costs 1."""
+    now = datetime.now(UTC)
+    [job] = jobs("gcp", 1)
+    launched = (now - timedelta(minutes=1)).isoformat()
+    job = replace(job, stage="gone", launched_at=launched, gone_at=now.isoformat(), budget_per_hour=10.0)
+    bench = Bench(home, [job], budget=5.0)
+    made.append(bench)
+    assert bench.run() == (["gcp-0"], {})
+
+
 def test_what_the_budget_never_covers_is_said(home: Home, made: list[Bench]) -> None:
     """A job that is dearer than all of the budget fails with the reason; the others run."""
     bench = Bench(home, [*jobs("gcp", 1), *jobs("hcloud", 1, lifetime=36000)], budget=2.0)
     made.append(bench)
     ready, failed = bench.run()
     assert ready == ["gcp-0"]
-    assert "budget" in failed["hcloud-0"]
+    assert "the budget does not cover it: 'benchctl sweep --resume s --budget MONEY'" in failed["hcloud-0"]
 
 
 def test_a_vendor_that_refuses_the_account_is_not_asked_again(home: Home, made: list[Bench]) -> None:
