@@ -121,6 +121,31 @@ def test_a_look_changes_nothing(home: Home, engine: Engine) -> None:
     assert not (home.sweeps / "s1" / "lock").exists()
 
 
+def test_a_sweep_that_wrote_just_now_has_its_grace(home: Home, engine: Engine) -> None:
+    """What it noted of a job is a sign of life, however old its book is."""
+    book = begin(home, engine)
+    hour_ago = time.time() - 3600
+    os.utime(book.folder / "sweep.json", (hour_ago, hour_ago))
+    book.update("cx22", stage="collecting")
+    client = ScriptedClient([server()])
+    (kept,) = run(home, engine, client, grace_seconds=1800).findings
+    assert "only since" in kept.verdict.reason
+    assert client.deleted == []
+    os.utime(book.job_folder("cx22") / "job.json", (hour_ago, hour_ago))
+    assert len(run(home, engine, client, grace_seconds=1800).destroyed) == 1
+
+
+def test_what_a_reaper_notes_is_no_sign_of_life(home: Home, engine: Engine) -> None:
+    """Else each server that it returns would give the others of a dead sweep another grace."""
+    book = begin(home, engine, rented(), rented("cx32"))
+    hour_ago = time.time() - 3600
+    os.utime(book.folder / "sweep.json", (hour_ago, hour_ago))
+    client = ScriptedClient([server(expires_at=int(time.time()) - 5), server("cx32")])
+    assert [one.verdict.job for one in run(home, engine, client, grace_seconds=7200).destroyed] == ["cx22"]
+    assert not jobs_of(read_book(home, "s1"))[0].alive
+    assert [one.verdict.job for one in run(home, engine, client, grace_seconds=1800).destroyed] == ["cx32"]
+
+
 def test_servers_go_before_what_they_hold(home: Home, engine: Engine) -> None:
     """Server, disk, address, firewall, subnet, network; and what hangs on a server is not asked for before it."""
     begin(home, engine)

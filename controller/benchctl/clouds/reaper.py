@@ -45,7 +45,7 @@ from benchctl.clouds.verdicts import (
 )
 from benchctl.errors import BenchctlError
 from benchctl.extras import extra_mend
-from benchctl.ledger import FILE, Ledger, jobs_of, read_book, sweep_names
+from benchctl.ledger import FILE, JOB_FILE, Ledger, jobs_of, read_book, sweep_names
 from benchctl.refusals import Refusal
 from benchctl.request import CLOUDS
 
@@ -392,9 +392,12 @@ def _holder(folder: Path, sweep: str, held: contextlib.ExitStack | None) -> Hold
 
 
 def _last_written(folder: Path) -> float:
-    """When a sweep last gave a sign of life, seconds since 1970."""
+    """When a sweep last gave a sign of life, seconds since 1970.
+
+    Its steps are written to its jobs' files; the book itself only at its beginning and its end.
+    """
     times = [0.0]
-    for path in (folder / FILE, *folder.glob("jobs/*/progress.json")):
+    for path in (folder / FILE, *folder.glob(f"jobs/*/{JOB_FILE}"), *folder.glob("jobs/*/progress.json")):
         with contextlib.suppress(OSError):
             times.append(path.stat().st_mtime)
     return max(times)
@@ -851,9 +854,17 @@ def _bring_up_to_date(
                     newest = opened[book.sweep].job(job.job)
                     loss = after_loss(newest, now.isoformat(timespec="milliseconds"), destroyed=owner in destroyed)
                     opened[book.sweep].update(job.job, **loss)
+                    if book.holder is Holder.NOBODY:
+                        _still_silent(opened[book.sweep].job_folder(job.job), asked.clock() - book.quiet_seconds)
                 except (BenchctlError, KeyError) as error:
                     notes.append(f"The book of {book.sweep} could not be brought up to date: {error}")
     return notes
+
+
+def _still_silent(job_folder: Path, since: float) -> None:
+    """What the reaper notes of a job is no sign of its sweep's life: the grace goes on from where it was."""
+    with contextlib.suppress(OSError):
+        os.utime(job_folder / JOB_FILE, (since, since))
 
 
 def _ours_to_note(sweep: str, books: Mapping[str, Book]) -> bool:
