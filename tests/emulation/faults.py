@@ -17,8 +17,12 @@ AFTER = "after"  # a create that fails after the server was made, and the engine
 AFTER_KEPT = "after-kept"  # the same, and the engine keeps what was made in its state
 FAILS = "fails"  # a delete that fails, in the vendor's words for an outage
 LIES = "lies"  # a delete that says done and did nothing
+UNREACHABLE = "unreachable"  # a zone, or a region's own things, of which Google's lists of all of them say nothing
 
-EFFECTS = (QUOTA, STOCK, THROTTLED, UNAUTHORIZED, OUTAGE, TIMEOUT, DENIED, SLOW, HOLD, AFTER, AFTER_KEPT, FAILS, LIES)
+EFFECTS = (
+    QUOTA, STOCK, THROTTLED, UNAUTHORIZED, OUTAGE, TIMEOUT, DENIED, SLOW, HOLD, AFTER, AFTER_KEPT, FAILS, LIES,
+    UNREACHABLE,
+)  # fmt: skip
 
 
 HOLD_SECONDS = 300.0
@@ -100,7 +104,17 @@ class Faults:
         struck: list[Fault] = []
         with self._lock:
             for fault in self._script:
+                if fault.effect == UNREACHABLE:
+                    continue
                 if fault.matches(call) and (fault.effect in DELAYS or all(one.effect in DELAYS for one in struck)):
                     fault.times -= 1
                     struck.append(fault)
         return struck
+
+    def unreachable(self, call: Call) -> bool:
+        """Whether a list says nothing of this place."""
+        with self._lock:
+            struck = [one for one in self._script if one.effect == UNREACHABLE and one.matches(call)]
+            for fault in struck[:1]:
+                fault.times -= 1
+            return bool(struck)

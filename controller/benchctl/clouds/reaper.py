@@ -600,7 +600,8 @@ class _VendorRun:
             except CloudError as error:
                 if isinstance(error, PartialListError) and error.answered:
                     self.missing = error.missing
-                    return [*error.found, *(one for one in before if one.region in error.missing)]
+                    there = {_key(one) for one in error.found}
+                    return [*error.found, *(one for one in before if error.hides(one) and _key(one) not in there)]
                 final = attempt == patience.tries or self._asked.clock() >= deadline or self.stop.is_set()
                 if error.refusal is Refusal.ACCOUNT or final:
                     raise _GivenUpError(str(error)) from error
