@@ -147,15 +147,18 @@ def test_what_a_reaper_notes_is_no_sign_of_life(home: Home, engine: Engine) -> N
 
 
 def test_servers_go_before_what_they_hold(home: Home, engine: Engine) -> None:
-    """Server, disk, address, firewall, subnet, network; and what hangs on a server is not asked for before it."""
+    """Server, disk, address, firewall, subnet, network; and what hangs on a server is not asked for before it.
+
+    A request for a server goes before all of them: it could start it again.
+    """
     begin(home, engine)
-    kinds = ["network", "firewall", "address", "subnet", "key", "disk"]
+    kinds = ["network", "firewall", "address", "subnet", "key", "disk", "spot-request"]
     things = [server(kind=kind, id=kind, name=kind) for kind in kinds]
     client = ScriptedClient([*things, server(kind="disk", id="boot", name="boot", attached=True), server()])
     client.needs = {"firewall": resource_name("s1", "cx22"), "network": "subnet"}
     run(home, engine, client)
     order = [one if one in ("boot", *kinds) else "server" for one in client.deleted]
-    assert order[:1] == ["server"]
+    assert order[:2] == ["spot-request", "server"]
     assert order.index("disk") < order.index("firewall") < order.index("subnet") < order.index("network")
     assert client.calls.index(("delete", "disk")) > client.calls.index(("find", ""), 2)  # not before the next list
     assert client.things == {}

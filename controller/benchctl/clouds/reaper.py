@@ -28,7 +28,7 @@ from benchctl import hooks
 from benchctl.clouds import login_mark
 from benchctl.clouds.cloud import DENIED, CloudError, PartialListError, cloud_of, vendor_id
 from benchctl.clouds.logins import some_login
-from benchctl.clouds.spec import SHARED_JOB
+from benchctl.clouds.spec import FIRST, SHARED_JOB
 from benchctl.clouds.verdicts import (
     MARGIN_SECONDS,
     Book,
@@ -65,15 +65,14 @@ Item = TypeVar("Item")
 __all__ = ["Finding", "Outcome", "Patience", "ReapReport", "judge", "reap"]
 
 PHASES = (
-    ("server",),
+    *((kind,) for kind in FIRST),
     ("disk", "interface"),
     ("address",),
     ("group", "firewall", "key"),
     ("subnet",),
     ("network",),
 )
-"""Kinds in the order in which they can go: what holds another thing goes before it."""
-
+"""Kinds in the order in which they can go: what holds another thing, or could make it again, goes before it."""
 
 UNTRIED_ROUNDS = 3
 """After so many rounds even what something else of its sweep may hold is asked to go."""
@@ -639,7 +638,7 @@ class _VendorRun:
                 for one in doomed
                 if _phase(one.resource) == phase
                 # later on nothing is left untried, whatever holds it
-                and (phase == 0 or one.sweep not in stuck or round_number >= UNTRIED_ROUNDS)
+                and (one.resource.kind in FIRST or one.sweep not in stuck or round_number >= UNTRIED_ROUNDS)
             ]
             seconds = min(patience.delete_seconds, max(0.0, deadline - self._asked.clock()))
             taken = _each(now, self._delete_one, patience.deletes_at_once, seconds)

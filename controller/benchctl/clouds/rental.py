@@ -27,6 +27,7 @@ from benchctl.clouds.cloud import DENIED, ClosedRegionError, CloudError, Partial
 from benchctl.clouds.faults import fault_of
 from benchctl.clouds.placement import Barred, GiveUp, StopVendor, TryAt, WaitThen, first_step, next_step
 from benchctl.clouds.spec import (
+    FIRST,
     SHARED_JOB,
     InstanceSpec,
     Resource,
@@ -690,7 +691,7 @@ class Rental:
                     return []
             elif time.monotonic() > deadline:
                 return left
-            for one in sorted(left, key=lambda one: (one.kind != "server", one.attached)):
+            for one in sorted(left, key=lambda one: (one.kind not in FIRST, one.kind == "server", one.attached)):
                 if one.id in asked_to_go and self._draw.random() < 0.5:
                     continue
                 with contextlib.suppress(CloudError):
