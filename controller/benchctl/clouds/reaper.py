@@ -78,7 +78,7 @@ UNTRIED_ROUNDS = 3
 """After so many rounds even what something else of its sweep may hold is asked to go."""
 
 STACK_SECONDS = 30 * 60.0
-"""How long ending stray engines, and removing stacks, may take in all."""
+"""How long ending stray engines and removing stacks may take together; the vendors' time is not counted in it."""
 
 
 STACK_TRIES = 3
@@ -145,6 +145,7 @@ class ReapReport:
         skipped: vendors that were not asked, and need not have been: why.
         notes: what else a person should know.
         asked: the vendors that answered for all that may hold something.
+        partly: those of the problems that did answer, if not for all that may be there.
         stacks: names of the Pulumi stacks that were removed.
         dry: whether it only looked.
     """
@@ -154,6 +155,7 @@ class ReapReport:
     skipped: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     asked: tuple[str, ...] = ()
+    partly: tuple[str, ...] = ()
     stacks: tuple[str, ...] = ()
     dry: bool = False
 
@@ -174,8 +176,11 @@ class ReapReport:
 
     @property
     def clean(self) -> bool:
-        """Whether nothing is left that should not be, as far as all vendors that may hold something say."""
-        return not self.leaks and not self.problems
+        """Whether nothing is left that should not be, as far as all vendors that may hold something say.
+
+        What a look would destroy is there still.
+        """
+        return not self.problems and all(one.outcome not in (Outcome.LEFT, Outcome.WOULD) for one in self.findings)
 
 
 def reap(
@@ -259,7 +264,8 @@ def reap(
         problems=problems,
         skipped=skipped,
         notes=tuple(notes),
-        asked=tuple(run.vendor for run in runs if not run.problem),
+        asked=tuple(run.vendor for run in runs if run.vendor not in problems),
+        partly=tuple(run.vendor for run in runs if run.vendor in problems and run.believed is not None),
         stacks=tuple(states.removed),
         dry=dry_run,
     )
@@ -615,7 +621,7 @@ class _VendorRun:
             if error.refusal not in DENIED or self._asked.may_hold(self.vendor, region)
         }
         if notable:
-            self.problem = f"only {', '.join(notable)} did not say what is there: {next(iter(notable.values()))}"
+            self.problem = f"{', '.join(notable)} did not say all that is there: {next(iter(notable.values()))}"
         elif self.missing:
             self.notes.append(
                 f"{self.vendor}: the account may not look into {', '.join(self.missing)}; the books hold nothing there."
@@ -904,6 +910,7 @@ class _States:
             if book.holder is not Holder.OTHER and (not asked.sweep or book.sweep == asked.sweep)
         }
         self._states: list[tuple[Stacks, list[str]]] = []
+        self._seconds = STACK_SECONDS
         if asked.dry_run or not self._books:
             return
         for one in sorted({backend, *(book.backend for book in self._books.values())}):
@@ -934,7 +941,9 @@ class _States:
                 return False
             return True
 
-        _each([(states, stack, (s, j)) for states, stack, s, j, _ in self._forsaken()], settle, 8, STACK_SECONDS)
+        began = time.monotonic()
+        _each([(states, stack, (s, j)) for states, stack, s, j, _ in self._forsaken()], settle, 8, self._seconds)
+        self._seconds -= time.monotonic() - began
         now = self._asked.clock()
         return tuple(replace(row, asked_at=now) if (row.sweep, row.job) in settled else row for row in self._asked.rows)
 
@@ -970,7 +979,7 @@ class _States:
             ],
             remove,
             8,
-            STACK_SECONDS,
+            self._seconds,
         )
 
     def _unseen(self, run: _VendorRun) -> Iterator[tuple[str, str]]:
