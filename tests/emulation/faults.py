@@ -18,9 +18,10 @@ AFTER_THROTTLED = "after-throttled"  # the same, and what the vendor says is tha
 AFTER_KEPT = "after-kept"  # the same, and the engine keeps what was made in its state
 FAILS = "fails"  # a delete that fails, in the vendor's words for an outage
 LIES = "lies"  # a delete that says done and did nothing
+UNREACHABLE = "unreachable"  # a zone, or a region's own things, of which Google's lists of all of them say nothing
 
 LATE = (AFTER, AFTER_THROTTLED, AFTER_KEPT)
-EFFECTS = (QUOTA, STOCK, THROTTLED, UNAUTHORIZED, OUTAGE, TIMEOUT, DENIED, SLOW, HOLD, *LATE, FAILS, LIES)
+EFFECTS = (QUOTA, STOCK, THROTTLED, UNAUTHORIZED, OUTAGE, TIMEOUT, DENIED, SLOW, HOLD, *LATE, FAILS, LIES, UNREACHABLE)
 
 
 HOLD_SECONDS = 300.0
@@ -102,7 +103,17 @@ class Faults:
         struck: list[Fault] = []
         with self._lock:
             for fault in self._script:
+                if fault.effect == UNREACHABLE:
+                    continue
                 if fault.matches(call) and (fault.effect in DELAYS or all(one.effect in DELAYS for one in struck)):
                     fault.times -= 1
                     struck.append(fault)
         return struck
+
+    def unreachable(self, call: Call) -> bool:
+        """Whether a list says nothing of this place."""
+        with self._lock:
+            struck = [one for one in self._script if one.effect == UNREACHABLE and one.matches(call)]
+            for fault in struck[:1]:
+                fault.times -= 1
+            return bool(struck)

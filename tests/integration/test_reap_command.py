@@ -103,7 +103,8 @@ def test_what_a_killed_controller_left_is_seen_then_destroyed(
         assert benchctl(*REAP, env=environment).returncode == 0
         assert world.names() == before  # it runs, and is left alone
         controller.kill()
-    seen = benchctl("status", "--check", "--json", env=environment, check=True)
+    seen = benchctl("status", "--check", "--json", env=environment)
+    assert seen.returncode == 1
     looked = json.loads(seen.stdout)["clouds"]["found"]
     assert {(one["vendor"], one["decision"]) for one in looked} == {(one, "orphaned") for one in VENDORS}
     told = benchctl("status", env=environment, check=True).stdout
@@ -182,7 +183,7 @@ def test_a_broken_login_is_a_problem_and_none_is_told(benchctl: Run, tmp_path: P
     """With empty books: half a login, or a key that is not there, ends with 1; without any login the reason is told."""
     nobody = {**NO_LOGINS, "HOME": str(tmp_path), "PATH": str(tmp_path)}
     done = benchctl("reap", env=nobody, check=True)
-    assert "No cloud was asked" in done.stdout
+    assert "No cloud was asked: no login of one is set; what each needs is said above." in done.stdout
     for words in ("hetzner: no login found", "upcloud: no login found", "lab: The lab's servers"):
         assert words in done.stdout
 
@@ -195,6 +196,24 @@ def test_a_broken_login_is_a_problem_and_none_is_told(benchctl: Run, tmp_path: P
     seen = benchctl("status", "--check", env=broken)
     assert "hetzner: no login found" in seen.stdout
     assert "upcloud could not be asked" in seen.stderr
+
+
+def test_a_look_into_the_lab_alone_clears_no_cloud(benchctl: Run, tmp_path: Path) -> None:
+    """Podman is there, and no login of any cloud: nobody may read that nothing is rented."""
+    podman = tmp_path / "podman"
+    podman.write_text("#!/bin/sh\n")
+    podman.chmod(0o755)
+    nobody = {**NO_LOGINS, "HOME": str(tmp_path), "PATH": str(tmp_path)}
+    for arguments, listed in (
+        (("reap",), "Nothing of ours is there (lab)."),
+        (("status", "--check"), "What was asked lists nothing (lab)."),
+    ):
+        done = benchctl(*arguments, env=nobody, check=True)
+        assert listed in done.stdout
+        assert "No cloud was asked: no login of one is set; what each needs is said above." in done.stdout
+        assert "hetzner: Hetzner needs an API token" in done.stdout
+    done = benchctl("reap", "--vendors", "lab", env=nobody, check=True)
+    assert "No cloud" not in done.stdout
 
 
 def test_vendors_are_named_as_for_a_sweep(benchctl: Run, tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ from benchctl.clouds.placement import (
     next_step,
 )
 from benchctl.clouds.spec import (
+    FIRST,
     SHARED_JOB,
     InstanceSpec,
     Resource,
@@ -796,7 +797,7 @@ class Rental:
                     return []
             elif time.monotonic() > deadline:
                 return left
-            for one in sorted(left, key=lambda one: (one.kind != "server", one.attached)):
+            for one in sorted(left, key=lambda one: (one.kind not in FIRST, one.kind == "server", one.attached)):
                 if one.id in asked_to_go and self._draw.random() < 0.5:
                     continue
                 with contextlib.suppress(CloudError):
