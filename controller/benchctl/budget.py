@@ -9,6 +9,7 @@ currency of the budget (:attr:`~benchctl.ledger.JobState.budget_per_hour`).
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,27 @@ SECONDS_AT_LEAST: Mapping[str, int] = {"aws": 60, "gcp": 60}
 
 BILLED_BY_THE_HOUR = frozenset({"hcloud", "hetzner", "upcloud"})
 """Vendors that bill each hour that was begun."""
+
+
+@dataclass(frozen=True)
+class Life:
+    """One server that a job had.
+
+    Attributes:
+        launched_at: when it was asked for.
+        expires_at: when it must be gone; nothing of one that is gone already.
+        gone_at: when the cloud said that it is gone; nothing while it is alive.
+        budget_per_hour: its price in the currency of the budget; nothing when unknown.
+        price_per_hour: its price at launch, in ``currency``; nothing when unknown.
+        currency: of the price.
+    """
+
+    launched_at: datetime
+    expires_at: datetime | None
+    gone_at: datetime | None
+    budget_per_hour: float | None
+    price_per_hour: float | None
+    currency: str | None
 
 
 def billed_seconds(vendor: str, seconds: float) -> float:
@@ -114,23 +136,29 @@ def _cost_of(job: JobState, now: datetime, *, promised: bool) -> float:
     if not job.rented:
         return cost(job.vendor, job.price_per_hour or 0.0, job.session_seconds) if promised else 0.0
     total = 0.0
-    for launched, expires, gone, per_hour in _lives(job):
-        if launched is None or per_hour is None:
+    for life in lives(job):
+        if life.budget_per_hour is None:
             continue
-        end = gone or (max(now, expires) if promised and expires else now)
-        total += cost(job.vendor, per_hour, (end - launched).total_seconds())
+        end = life.gone_at or (max(now, life.expires_at) if promised and life.expires_at else now)
+        total += cost(job.vendor, life.budget_per_hour, (end - life.launched_at).total_seconds())
     return total
 
 
-def _lives(job: JobState) -> Iterator[tuple[datetime | None, datetime | None, datetime | None, float | None]]:
-    """Every server that the job had: the newest one, those of earlier tries, and those before a sweep was resumed."""
-    yield _time(job.launched_at), _time(job.expires_at), _time(job.gone_at), job.budget_per_hour
-    known = {job.launched_at}
+def lives(job: JobState) -> Iterator[Life]:
+    """Every server that the job had: the newest one, those before a sweep was resumed, and those of failed tries."""
+    prices = (job.budget_per_hour, job.price_per_hour, job.currency)
+    launched_at = _time(job.launched_at)
+    if launched_at is not None:
+        yield Life(launched_at, _time(job.expires_at), _time(job.gone_at), *prices)
+    known = {launched_at}
     for one in (*job.past, *job.attempts):
-        launched, gone = one.get("launched_at"), one.get("gone_at")
-        if launched and gone and launched not in known:
-            known.add(launched)
-            yield _time(launched), None, _time(gone), one.get("budget_per_hour", job.budget_per_hour)
+        launched_at, gone_at = _time(one.get("launched_at")), _time(one.get("gone_at"))
+        if launched_at is None or gone_at is None or launched_at in known:
+            continue
+        known.add(launched_at)
+        # books of earlier versions say the price of the newest server alone
+        own = (one.get("price_per_hour"), one.get("currency")) if "price_per_hour" in one else prices[1:]
+        yield Life(launched_at, None, gone_at, one.get("budget_per_hour", job.budget_per_hour), *own)
 
 
 def _time(text: str | None) -> datetime | None:

@@ -14,17 +14,20 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from benchctl.budget import committed
+from benchctl.budget import committed, lives
 from benchctl.clouds import engine_process
 from benchctl.clouds import rental as rentals
 from benchctl.clouds.cloud import cloud_of, vendor_id
 from benchctl.clouds.reaper import reap
 from benchctl.clouds.rental import GaveUpError, LeakError, Rental
 from benchctl.clouds.stacks import Stacks
+from benchctl.db import costs
 from benchctl.db.engine import open_database, reading
+from benchctl.db.prices import Terms
 from benchctl.db.schema import Instance
 from benchctl.fleet import RentedServers
 from benchctl.ledger import GONE, PROVISIONING, READY, JobState, Ledger
+from benchctl.living import account
 from benchctl.models import load_models
 from benchctl.request import SweepRequest
 from benchctl.suites import load_suite
@@ -177,6 +180,12 @@ def test_sold_out_there_means_the_next_place(bench: Bench) -> None:
     assert (job.attempts[0]["price_per_hour"], job.attempts[0]["currency"]) == (0.01, "EUR")
     # also the server that was made although the create failed, and that the list shows late
     assert bench.world.names("hetzner", "server") == [job.host]
+    # what is billed are the servers that were made, by the table as by the sweep's own book
+    now = datetime.now(UTC)
+    with reading(bench.engine) as session:
+        (billed,) = costs.spending(session, Terms(), sweep=SWEEP, now=now).rows
+    assert {billed["currency"]: billed["cost"]} == pytest.approx(account(SWEEP, bench.ledger.jobs, {}, now)["spent"])
+    assert billed["hours"] == len(list(lives(job)))
 
 
 @pytest.mark.usefixtures("no_ssh", "quick")
