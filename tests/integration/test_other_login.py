@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     Run = Callable[..., subprocess.CompletedProcess[str]]
 
 SUITE = Suite.from_dict({"name": "some", "models": ["m"], "scenarios": {"pp": {16: 2}}})
-QUICK = Patience(deadline_seconds=20, pause_seconds=0.01, longest_pause_seconds=0.05, settle_seconds=0, tries=3)
+QUICK = Patience(deadline_seconds=300, pause_seconds=0.01, longest_pause_seconds=0.05, settle_seconds=0, tries=3)
 THEN, NOW = {"HCLOUD_TOKEN": "of-then"}, {"HCLOUD_TOKEN": "of-now"}
 
 

@@ -41,12 +41,12 @@ def environment(world: Emulated) -> dict[str, str]:
     return {**world.environment, "PATH": os.pathsep.join((world.environment["PATH"], binaries))}
 
 
-def engines(sweep: str) -> list[int]:
+def engines(home: Home, sweep: str) -> list[int]:
     """Processes of this machine that work for a sweep: engines and plugins, by the mark that they carry."""
-    found = []
+    mark, found = Stacks(home).mark(f"{sweep}.").encode(), []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            marked = f"/{sweep}.".encode() in (entry / "environ").read_bytes()
+            marked = mark in (entry / "environ").read_bytes()
         except OSError:
             continue
         if marked and int(entry.name) != os.getpid():
@@ -64,7 +64,7 @@ def name_of(process: int) -> str:
 def clean(home: Home, environment: dict[str, str], sweep: str) -> None:
     """Nothing of a sweep is left: no stack, no process, and the book knows."""
     assert Stacks(home, environment={**os.environ, **environment}).names() == []
-    assert engines(sweep) == []
+    assert engines(home, sweep) == []
     assert not any(job.alive for job in jobs_of(read_book(home, sweep)))
 
 
@@ -75,9 +75,9 @@ def test_a_kill_in_the_middle_of_create_leaves_nothing(
     world.fault("hold", call="create", kind="server", times=2)
     try:
         with Controller(home, environment, VENDORS) as controller:
-            world.until(lambda: len(world.journal(call="create", kind="server")) == 2, 120)
+            world.until(lambda: len(world.journal(call="create", kind="server")) == 2, 400)
             controller.kill()
-            killed = [one for one in engines(controller.sweep) if name_of(one) == "pulumi"]
+            killed = [one for one in engines(home, controller.sweep) if name_of(one) == "pulumi"]
             for engine in killed:
                 os.kill(engine, signal.SIGKILL)
             under_way = world.journal(call="create", kind="server")
