@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 ENGINES = 4
 """How many of Pulumi's engines run at once for creating, and as many for destroying; each takes most of a core."""
 
+LOOK_AGAIN_SECONDS = 180.0
+"""How long between two looks whether this machine's address has changed, while a server is out of reach."""
+
 
 class Fleet(Protocol):
     """The servers of a sweep."""
@@ -79,6 +82,14 @@ class Fleet(Protocol):
 
     def lost(self, job: JobState) -> str:
         """Why a server that does not answer will not answer again; empty where it may, or nobody knows."""
+        ...
+
+    def let_in(self, jobs: Sequence[JobState]) -> None:
+        """See to it that these jobs' servers, which stand already, let in this machine; how that went is said."""
+        ...
+
+    def out_of_reach(self, job: JobState) -> None:
+        """A server does not answer: now and then it is seen to, in a thread, that all in use let in this machine."""
         ...
 
 
@@ -134,6 +145,12 @@ class OwnServers:
         """See :class:`Fleet`."""
         return ""
 
+    def let_in(self, jobs: Sequence[JobState]) -> None:
+        """See :class:`Fleet`."""
+
+    def out_of_reach(self, job: JobState) -> None:
+        """See :class:`Fleet`."""
+
 
 class RentedServers:
     """Servers that are rented, some at once; servers of one's own among the jobs pass through."""
@@ -173,6 +190,9 @@ class RentedServers:
         self._changed = threading.Event()
         self._up = ThreadPoolExecutor(ENGINES, thread_name_prefix="rent")
         self._down = ThreadPoolExecutor(ENGINES, thread_name_prefix="give-back")
+        self._letting_in: Future[None] | None = None
+        self._look_again_at = 0.0
+        self._let = ThreadPoolExecutor(1, thread_name_prefix="let-in")
 
     def __enter__(self) -> Self:
         """See :class:`Fleet`."""
@@ -200,6 +220,7 @@ class RentedServers:
             self._settle_return(name, returning)
         self._up.shutdown()
         self._down.shutdown()
+        self._let.shutdown()
 
     def take(self, jobs: Sequence[JobState], *, standing: bool = False) -> None:
         """See :class:`Fleet`."""
@@ -321,6 +342,26 @@ class RentedServers:
         if there:
             return ""
         return "the vendor took the spot server back" if job.allocation == "SPOT" else "the vendor lists it no longer"
+
+    def let_in(self, jobs: Sequence[JobState]) -> None:
+        """See :class:`Fleet`."""
+        self._let_in([job for job in jobs if job.rented], look_again=False)
+
+    def out_of_reach(self, job: JobState) -> None:
+        """See :class:`Fleet`."""
+        now = time.monotonic()
+        busy = self._letting_in is not None and not self._letting_in.done()
+        if not job.rented or busy or now < self._look_again_at or self._cancelled.is_set():
+            return
+        self._look_again_at = now + LOOK_AGAIN_SECONDS
+        jobs = [self._ledger.job(name) for name in self._using]
+        self._letting_in = self._let.submit(self._let_in, jobs, look_again=True)
+
+    def _let_in(self, jobs: Sequence[JobState], *, look_again: bool) -> None:
+        try:
+            self._rental.let_in(jobs, look_again=look_again)
+        except Exception as error:  # noqa: BLE001 - a server out of reach is borne, whatever the reason
+            self._say(f"Whether the servers let in this machine could not be seen to: {told(error)}")
 
     def _rent(self, name: str) -> JobState:
         job = self._ledger.job(name)
