@@ -33,6 +33,9 @@ ENGINES = 4
 RETURNS = 4
 """How many servers of one vendor are given back at once."""
 
+LOOK_AGAIN_SECONDS = 180.0
+"""How long between two looks whether this machine's address has changed, while a server is out of reach."""
+
 
 class Fleet(Protocol):
     """The servers of a sweep."""
@@ -82,6 +85,14 @@ class Fleet(Protocol):
 
     def lost(self, job: JobState) -> str:
         """Why a server that does not answer will not answer again; empty where it may, or nobody knows."""
+        ...
+
+    def let_in(self, jobs: Sequence[JobState]) -> None:
+        """See to it that these jobs' servers, which stand already, let in this machine; how that went is said."""
+        ...
+
+    def out_of_reach(self, job: JobState) -> None:
+        """A server does not answer: now and then it is seen to, in a thread, that all in use let in this machine."""
         ...
 
 
@@ -137,6 +148,12 @@ class OwnServers:
         """See :class:`Fleet`."""
         return ""
 
+    def let_in(self, jobs: Sequence[JobState]) -> None:
+        """See :class:`Fleet`."""
+
+    def out_of_reach(self, job: JobState) -> None:
+        """See :class:`Fleet`."""
+
 
 class RentedServers:
     """Servers that are rented, some at once; servers of one's own among the jobs pass through."""
@@ -180,6 +197,9 @@ class RentedServers:
         self._up = ThreadPoolExecutor(max(1, ledger.request.concurrency), thread_name_prefix="rent")
         # a vendor that takes long to destroy must not keep those of others alive
         self._down: dict[str, ThreadPoolExecutor] = {}
+        self._letting_in: Future[None] | None = None
+        self._look_again_at = 0.0
+        self._let = ThreadPoolExecutor(1, thread_name_prefix="let-in")
 
     def __enter__(self) -> Self:
         """See :class:`Fleet`."""
@@ -206,7 +226,7 @@ class RentedServers:
         for name, returning in list(self._returning.items()):
             self._settle_return(name, returning)
         self._up.shutdown()
-        for pool in self._down.values():
+        for pool in (*self._down.values(), self._let):
             pool.shutdown()
 
     def take(self, jobs: Sequence[JobState], *, standing: bool = False) -> None:
@@ -360,6 +380,26 @@ class RentedServers:
         if there:
             return ""
         return "the vendor took the spot server back" if job.allocation == "SPOT" else "the vendor lists it no longer"
+
+    def let_in(self, jobs: Sequence[JobState]) -> None:
+        """See :class:`Fleet`."""
+        self._let_in([job for job in jobs if job.rented], look_again=False)
+
+    def out_of_reach(self, job: JobState) -> None:
+        """See :class:`Fleet`."""
+        now = time.monotonic()
+        busy = self._letting_in is not None and not self._letting_in.done()
+        if not job.rented or busy or now < self._look_again_at or self._cancelled.is_set():
+            return
+        self._look_again_at = now + LOOK_AGAIN_SECONDS
+        jobs = [self._ledger.job(name) for name in self._using]
+        self._letting_in = self._let.submit(self._let_in, jobs, look_again=True)
+
+    def _let_in(self, jobs: Sequence[JobState], *, look_again: bool) -> None:
+        try:
+            self._rental.let_in(jobs, look_again=look_again)
+        except Exception as error:  # noqa: BLE001 - a server out of reach is borne, whatever the reason
+            self._say(f"Whether the servers let in this machine could not be seen to: {told(error)}")
 
     def _rent(self, name: str) -> JobState:
         job = self._ledger.job(name)

@@ -16,6 +16,7 @@ import random
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -102,7 +103,10 @@ LAG_SECONDS = 180.0
 """How long a server that is gone may still count against a quota."""
 
 INGRESS = "ingress"
-"""The output of a shared stack that says from where its firewall lets SSH in."""
+"""The output of a stack with a firewall that says from where it lets SSH in."""
+
+LET_IN_AT_ONCE = 4
+"""At how many firewalls it is looked at once whom they let in; each look is a run of the engine."""
 
 SHARED_MARGIN_SECONDS = 3600
 """How much longer a sweep's shared resources may live than the newest of its servers."""
@@ -209,6 +213,7 @@ class Rental:
         self._lock = threading.Lock()
         self._scope_locks: dict[str, threading.Lock] = {}
         self._shared: dict[str, dict[str, str]] = {}
+        self._lets_in: dict[str, str] = {}
         self._listings: dict[str, Listing] = {}
         self._logins: dict[str, str] = {}
         self._proven: set[str] = set()
@@ -408,13 +413,14 @@ class Rental:
         self._doing(name, f"asking for a server in {where}")
         outputs = self._stacks.up(
             self.stack(name),
-            lambda: cloud.program(spec, shared),
+            lambda: {**cloud.program(spec, shared), INGRESS: spec.ingress},
             environment=cloud.engine_environment(self._environment),
             log=self._log(name),
             on_event=lambda text: self._doing(name, text),
             timeout_seconds=cloud.engine_seconds,
             cancelled=self._cancelled.is_set,
         )
+        self._lets_in[job.host] = spec.ingress
         ids: Mapping[str, Any] = outputs.get("ids") or {}
         address = str(outputs.get("address") or "")
         for one in asked:
@@ -474,8 +480,13 @@ class Rental:
             "time_scale": request.time_scale,
         }
 
-    def _ensure_shared(self, cloud: Cloud, job: JobState, spec: InstanceSpec) -> dict[str, str]:
-        """Make what the sweep's jobs share there, once; returns the stack's outputs."""
+    def _ensure_shared(
+        self, cloud: Cloud, job: JobState, spec: InstanceSpec, *, standing_alone: bool = False
+    ) -> dict[str, str]:
+        """Make what the sweep's jobs share there, once; returns the stack's outputs.
+
+        ``standing_alone``: change whom it lets in, where it stands as a whole, and make nothing.
+        """
         scope = cloud.shared_scope(job.region)
         if scope is None:
             return {}
@@ -487,9 +498,11 @@ class Rental:
                 return self._shared[key]
             shared = self._shared_spec(cloud, scope, spec)
             asked = cloud.shared_resources(shared)
-            self._ledger.asked(job.job, asked)
             self._doing(job.job, "asking for the sweep's key and firewall")
             outputs, standing = self._standing(cloud, shared, asked)
+            if standing_alone and not outputs:
+                return {}
+            self._ledger.asked(job.job, asked)
             if not outputs or outputs.get(INGRESS) != shared.ingress:
                 if outputs:
                     self._say(
@@ -647,6 +660,75 @@ class Rental:
             return ""
         return f"This machine's address has changed: the firewall lets in {let_in}, and it is {now} now."
 
+    # ── letting in ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def let_in(self, jobs: Sequence[JobState], *, look_again: bool = False) -> None:
+        """Where firewalls of live servers let in another address than this machine's, let this one in instead.
+
+        The servers stay, and go on. What fails is said: whether they answer has to be looked at anyway.
+
+        Args:
+            jobs: whose servers they are.
+            look_again: whether this machine's address is asked for anew.
+        """
+        if look_again:
+            addresses.look_again()
+        try:
+            for vendor in {job.vendor for job in jobs}:
+                self._ingress(vendor)
+        except BenchctlError as error:
+            self._say(f"Whom the firewalls should let in is not known: {error}")
+            return
+        firewalls: dict[str, JobState] = {}
+        for job in jobs:
+            cloud = cloud_of(job.vendor)
+            scope = cloud.shared_scope(job.region)
+            firewalls.setdefault(self.stack(job.job) if scope is None else self.shared_stack(cloud.name, scope), job)
+        with ThreadPoolExecutor(LET_IN_AT_ONCE, thread_name_prefix="let-in") as pool:
+            list(pool.map(self._let_in_by_one, firewalls.values()))
+
+    def _let_in_by_one(self, job: JobState) -> None:
+        """The one firewall that stands before a job's server."""
+        cloud = cloud_of(job.vendor)
+        try:
+            spec = self.spec(job)
+            if cloud.shared_scope(job.region) is None:
+                self._let_in_by_own(cloud, job, spec)
+            else:
+                self._ensure_shared(cloud, job, spec, standing_alone=True)
+        except BenchctlError as error:
+            self._say(f"{job.job}: whom its firewall lets in could not be changed: {error}")
+        finally:
+            self._doing(job.job, "")
+
+    def _let_in_by_own(self, cloud: Cloud, job: JobState, spec: InstanceSpec) -> None:
+        """The firewall that is of the job's own stack, of which nothing else is changed."""
+        now = self._ledger.job(job.job)
+        if not now.alive or now.host != job.host or now.stage == DESTROYING:
+            return  # it was given back meanwhile
+        stack = self.stack(job.job)
+        lets_in = self._lets_in.get(job.host)
+        if lets_in is None:
+            outputs = self._stacks.outputs(stack)
+            if not outputs:
+                return  # it was never made to its end
+            lets_in = outputs.get(INGRESS)
+        if lets_in != spec.ingress:
+            self._say(
+                f"{job.job}: this machine's address has changed; the server's firewall lets in {spec.ingress} from now "
+                "on."
+            )
+            self._stacks.up(
+                stack,
+                lambda: {**cloud.program(spec, {}), INGRESS: spec.ingress},
+                only=f"{job.host}-firewall",
+                environment=cloud.engine_environment(self._environment),
+                log=self._log(job.job),
+                timeout_seconds=cloud.engine_seconds,
+                cancelled=self._cancelled.is_set,
+            )
+        self._lets_in[job.host] = spec.ingress
+
     # ── giving back ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def give_back(self, name: str, *, stage: str = DESTROYING) -> JobState:
@@ -697,8 +779,13 @@ class Rental:
             self._logins[cloud.name] = login_mark.mark(self._ledger.home, cloud, self._environment, client)
         return self._logins[cloud.name]
 
-    def _assure_login(self, cloud: Cloud, job: JobState) -> None:
+    def _assure_login(self, cloud: Cloud, job: JobState, *, patient: bool = True) -> None:
         """Believe nothing that another account's list lacks, and let its engine forget nothing.
+
+        Args:
+            cloud: the vendor.
+            job: whose server it is about.
+            patient: whether an API that fails is asked again for a while.
 
         Raises:
             LeakError: the server was rented with another login, and nothing says that it is of the same account.
@@ -706,7 +793,7 @@ class Rental:
         if not job.login or job.login in self._proven:
             return
         sweep = label_value(self._ledger.sweep)
-        deadline = time.monotonic() + PROOF_SECONDS
+        deadline = time.monotonic() + (PROOF_SECONDS if patient else 0.0)
         while True:
             try:
                 known = {self._login(cloud)}
@@ -716,7 +803,7 @@ class Rental:
                     known = known_logins(book, cloud.name, self._login(cloud), shown)
                 break
             except CloudError as error:
-                if error.refusal is Refusal.ACCOUNT or time.monotonic() > deadline:
+                if error.refusal is Refusal.ACCOUNT or time.monotonic() >= deadline:
                     raise _cannot_ask(cloud, job, error) from error
                 time.sleep(self._draw.uniform(0.5, LOOK_SECONDS))
         if job.login not in known:
@@ -813,7 +900,7 @@ class Rental:
             LeakError: another login would have to say it.
         """
         cloud = cloud_of(job.vendor)
-        self._assure_login(cloud, job)
+        self._assure_login(cloud, job, patient=False)  # whoever asks has others to look at, and asks again
         # where a network is cut, a whole fleet is asked for one by one; what a list of a moment ago lacks may be new
         return any(
             one.kind == "server" and one.name == job.host

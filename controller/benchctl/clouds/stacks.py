@@ -196,6 +196,7 @@ class Stacks:
         stack: str,
         program: Callable[[], Mapping[str, Any]],
         *,
+        only: str = "",
         environment: Mapping[str, str],
         log: Path,
         on_event: Callable[[str], None] = lambda _: None,
@@ -208,6 +209,7 @@ class Stacks:
             stack: its name, as ``benchctl-g2-standard-4-1a2b3c4d``.
             program: makes the resources and returns the outputs: plain values or Pulumi Outputs; they are exported. It
                 runs in this process, in another thread.
+            only: the one resource that may change; all others stay as the state has them, whatever the program says.
             environment: the vendor's login, and no other.
             log: where the engine's output is appended; for its owner alone.
             on_event: takes short lines, as ``creating Server benchctl-x``.
@@ -253,8 +255,12 @@ class Stacks:
                     f"{', '.join(f'{one.name} ({one.pending})' for one in pending)}.",
                     "Destroy it first.",
                 )
+            target = [f"**::{only}"] if only else None
             try:
-                work.run("up", lambda one: one.up(color="never", suppress_outputs=True, suppress_progress=True))
+                work.run(
+                    "up",
+                    lambda one: one.up(color="never", suppress_outputs=True, suppress_progress=True, target=target),
+                )
             except StackError as error:
                 raise (raised[0] if raised else error) from error
             finally:

@@ -22,7 +22,7 @@ from benchctl.request import SweepRequest
 from benchctl.suites import load_suite
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from benchctl.home import Home
 
@@ -46,6 +46,7 @@ class Rental:
         self.idle: frozenset[str] = frozenset()
         self.waiting: set[str] = set()
         self.clings_until: dict[str, threading.Event] = {}
+        self.let: list[tuple[list[str], bool]] = []
         self._lock = threading.Lock()
 
     def held(self, job: JobState) -> bool:
@@ -68,6 +69,12 @@ class Rental:
             name, stage=READY, status="running", launched_at=now.isoformat(), gone_at=None, attempt=1,
             expires_at=(now + timedelta(seconds=job.lifetime_seconds)).isoformat(), budget_per_hour=1.0,
         )  # fmt: skip
+
+    def let_in(self, jobs: Sequence[JobState], *, look_again: bool = False) -> None:
+        self.let.append(([job.job for job in jobs], look_again))
+        assert self.go.wait(60)
+        if "let in" in self.refuse:
+            raise self.refuse["let in"]
 
     def give_back(self, name: str, *, stage: str = "destroying") -> JobState:  # noqa: ARG002 - as the real one
         if name in self.cling:
@@ -406,3 +413,39 @@ def test_whatever_ends_the_block_everything_is_given_back(home: Home, made: list
         fail()
     assert bench.rental.asked
     assert bench.rental.alive == set()
+
+
+def test_while_servers_are_out_of_reach_the_address_is_looked_at_now_and_then(home: Home, made: list[Bench]) -> None:
+    """One look is for all servers in use, the loop never waits for it, and there are never two at once."""
+    made.append(bench := Bench(home, jobs("gcp", 3)))
+    bench.rental.go.clear()
+    with bench.fleet:
+        first, second, _ = bench.ledger.jobs
+        bench.fleet.hold(first)
+        bench.fleet.hold(second)
+        for _ in range(3):
+            bench.fleet.out_of_reach(first)
+            bench.fleet.out_of_reach(second)
+        bench.fleet._look_again_at = 0.0  # however long it takes
+        bench.fleet.out_of_reach(first)
+        bench.rental.go.set()
+        assert bench.fleet._letting_in is not None
+        bench.fleet._letting_in.result(60)
+        assert [(sorted(names), again) for names, again in bench.rental.let] == [(["gcp-0", "gcp-1"], True)]
+        bench.fleet.out_of_reach(first)
+        bench.fleet._letting_in.result(60)
+        assert len(bench.rental.let) == 2
+        bench.fleet.out_of_reach(first)  # it was a moment ago
+        bench.fleet._letting_in.result(60)
+        assert len(bench.rental.let) == 2
+
+
+def test_what_goes_wrong_while_the_address_is_looked_at_ends_nothing(home: Home, made: list[Bench]) -> None:
+    """Before the first look at servers that stand, and in the middle: it is said, and no more."""
+    made.append(bench := Bench(home, jobs("gcp", 1)))
+    bench.rental.refuse["let in"] = OSError("no space left")
+    with bench.fleet:
+        bench.fleet.let_in(bench.ledger.jobs)
+        bench.fleet.out_of_reach(bench.ledger.jobs[0])
+    assert len(bench.said) == 2
+    assert all("no space left" in line for line in bench.said)
