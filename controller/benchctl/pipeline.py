@@ -380,7 +380,7 @@ class Sweep:
             problem = self._overdue(job) or self._problem(done, job) or self._misfit(facts)
             if problem:
                 self._fail(job, self._fleet.lost(job) or problem)
-            elif facts is not None:
+            elif facts is not None and not done.killed:
                 lake.write_facts(self._folder(job), facts)
                 ready.append(job)
             elif not done.cancelled:

@@ -69,6 +69,9 @@ class KilledOnce(AnsiblePlaybook):
     needs none.
     """
 
+    held, told = "ansible_python_interpreter", sys.executable
+    last = ""
+
     def __init__(self, runs: Path) -> None:
         super().__init__(runs)
         self.killed = False
@@ -77,12 +80,14 @@ class KilledOnce(AnsiblePlaybook):
         given = dict(options.pop("extra_vars", None) or {})
         if not self.killed:
             self.runs.mkdir(parents=True, exist_ok=True)
-            wait = f"timeout 600 sh -c 'until [ -e {self.runs / KILLED} ]; do sleep 0.05; done'; echo {sys.executable}"
-            given["ansible_python_interpreter"] = f"{{{{ lookup('ansible.builtin.pipe', {json.dumps(wait)}) }}}}"
+            wait = f"timeout 600 sh -c 'until [ -e {self.runs / KILLED} ]; do sleep 0.05; done'; echo {self.told}"
+            given[self.held] = f"{{{{ lookup('ansible.builtin.pipe', {json.dumps(wait)}) }}}}"
         return super().run(name, **{**options, "extra_vars": given, "on_event": self._kill})
 
     def _kill(self, event: Mapping[str, Any]) -> None:
         if self.killed or event.get("event") != "runner_on_ok":
+            return
+        if self.last not in str(event["event_data"].get("task_action")):
             return
         for entry in Path("/proc").iterdir():
             with suppress(OSError):
@@ -99,10 +104,15 @@ def engine(home: Home) -> Iterator[Engine]:
     engine.dispose()
 
 
-def test_ansible_that_is_killed_between_two_tasks_fails_the_job_and_resume_goes_on(
-    home: Home, engine: Engine, llama_bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A job of which nothing is known to have failed is not one that has finished."""
+def cut_and_resumed(
+    home: Home,
+    engine: Engine,
+    llama_bench: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[AnsiblePlaybook],
+) -> tuple[pipeline.Report, pipeline.Report]:
+    """What comes of a sweep of this machine whose Ansible dies once, and of its resumption."""
     # a lock of one's own: other measurements on this machine are none of this test's business
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     suite = tmp_path / "one.yml"
@@ -122,14 +132,37 @@ def test_ansible_that_is_killed_between_two_tasks_fails_the_job_and_resume_goes_
         )
         return sweep.run()
 
-    playbook = KilledOnce(book.folder / "runs")
+    playbook = kind(book.folder / "runs")
     cut = run(playbook)
-    assert playbook.killed
+    pipeline.resumable(home, book.sweep)
+    return cut, run(playbook)
+
+
+def test_ansible_that_is_killed_between_two_tasks_fails_the_job_and_resume_goes_on(
+    home: Home, engine: Engine, llama_bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job of which nothing is known to have failed is not one that has finished."""
+    cut, whole = cut_and_resumed(home, engine, llama_bench, tmp_path, monkeypatch, KilledOnce)
     assert cut.status == "failed"
     assert "Ansible ended" in str(cut.jobs[0].error)
-    pipeline.resumable(home, book.sweep)
-    whole = run(playbook)
     assert whole.status == "finished"
+    assert whole.outcomes == {"ok": 1}
+
+
+class KilledAfterTheFacts(KilledOnce):
+    """The same, when it has learnt what the host is; what is to be put there it is not told until the kill."""
+
+    held, told = "llama_bench_source", ""
+    last = "llama_bench_host_info"
+
+
+def test_ansible_that_is_killed_after_the_facts_has_prepared_nothing(
+    home: Home, engine: Engine, llama_bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That the host is known is not enough: llama-bench may be missing there."""
+    cut, whole = cut_and_resumed(home, engine, llama_bench, tmp_path, monkeypatch, KilledAfterTheFacts)
+    assert cut.status == "failed"
+    assert "Ansible ended" in str(cut.jobs[0].error)
     assert whole.outcomes == {"ok": 1}
 
 
