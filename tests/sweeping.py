@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import catalog_files as files
+from benchctl import lake
 from benchctl.clouds.stacks import Stacks
+from benchctl.inventory import read_live
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from benchctl.home import Home
+    from benchctl.ledger import JobState
 
     Benchctl = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -55,10 +58,17 @@ class Running:
 
     def until(self, words: str, seconds: float = 400) -> None:
         """Wait until it has said that."""
+        self.until_true(lambda: words in self.said(), f"it said '{words}'", seconds)
+
+    def until_true(self, what: Callable[[], bool], meaning: str, seconds: float = 400) -> None:
+        """Wait until ``what()`` is true; ``meaning`` says what that is."""
         deadline = time.monotonic() + seconds
-        while words not in self.said():
-            assert self.process.poll() is None, f"it ended before it said '{words}':\n{self.said()}"
-            assert time.monotonic() < deadline, f"it never said '{words}':\n{self.said()}"
+        while True:
+            ended = self.process.poll() is not None  # before the look, which then sees the last that it did
+            if what():
+                return
+            assert not ended, f"it ended before {meaning}:\n{self.said()}"
+            assert time.monotonic() < deadline, f"not within {seconds:g} s: {meaning}:\n{self.said()}"
             time.sleep(0.05)
 
     def wait(self, seconds: float = 900) -> int:
@@ -73,9 +83,9 @@ class Running:
         end_all(self._home)
 
 
-def end_all(home: Home) -> list[str]:
-    """End whatever still runs of a home's; says what there was, once it had a while to end by itself."""
-    deadline = time.monotonic() + 10
+def end_all(home: Home, patience: float = 10.0) -> list[str]:
+    """End whatever still runs of a home's; says what there was, once it had ``patience`` seconds to end by itself."""
+    deadline = time.monotonic() + patience
     while (left := processes(home)) and time.monotonic() < deadline:
         time.sleep(0.1)
     for pid in left:
@@ -132,6 +142,16 @@ def jobs(benchctl: Benchctl, sweep: str) -> list[dict[str, Any]]:
     """The jobs of a sweep as the database has them, by vendor and replica."""
     found = rows(benchctl, "SELECT * FROM job ORDER BY vendor_id, replica")
     return [one for one in found if one["sweep_id"] == sweep]
+
+
+def standing(home: Home) -> dict[str, JobState]:
+    """The jobs, by vendor, that have a server which can be worked on, as the books say."""
+    return {one.job.vendor: one.job for one in read_live(home).servers}
+
+
+def measures(home: Home, vendor_id: str) -> bool:
+    """Whether a measurement at this vendor has begun, and the first of its journal has come home."""
+    return any(path.stat().st_size for path in home.lake.glob(f"*/data/{vendor_id}/*/*/{lake.JOURNAL}"))
 
 
 def write_paced_llama_bench(path: Path, seconds: Mapping[str, float]) -> Path:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from benchctl.home import Home
     from lab.hosts import Host, Lab
 
+pytestmark = pytest.mark.timeout(1500)  # longer than what is waited for inside, which says more
+
 ROOT = Path(__file__).resolve().parents[2]
 SWEEP = "20261126-1130-gcp-hetzner-ab12"
 ODD = "{{ 7*7 }}$(id)"

@@ -62,8 +62,9 @@ def test_what_a_killed_run_left_is_removed_and_what_lives_is_not(ssh_lab: Lab) -
     """A container whose owner is gone is removed at the next start; the containers of living owners stay."""
     living = ssh_lab.start()
     image = podman("inspect", "--format", "{{.ImageName}}", living.name)
-    orphan = podman("run", "-d", "--label", f"{LABEL}=1-0", "--network", "none", image, "sleep", "600")
+    # it is not started: tests beside this one, which remove what is stale too, could come in between
+    orphan = podman("create", "--label", f"{LABEL}=1-0", "--network", "none", image, "sleep", "600")
     remove_stale()
-    names = podman("ps", "--no-trunc", "--format", "{{.ID}} {{.Names}}")
+    names = podman("ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.Names}}")
     assert orphan not in names
     assert living.name in names

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from benchctl.home import Home
 
+pytestmark = pytest.mark.timeout(1500)  # longer than what is waited for inside, which says more
+
 FILE = "SmolLM-135M.Q4_K_M.gguf"
 SPEEDS = {"n0": 0.5, "n1": 1.0, "n2": 2.0, "n3": 4.0}
 """How many times as fast as the recorded machine each server was, by its name."""

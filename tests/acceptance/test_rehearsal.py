@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+pytestmark = pytest.mark.timeout(1500)  # longer than what is waited for inside, which says more
+
 SUITE = """\
 name: one
 models: [SmolLM-135M]

@@ -15,6 +15,8 @@ from lab.podman import podman
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.timeout(1500)  # longer than what is waited for inside, which says more
+
 ROOT = Path(__file__).resolve().parents[2]
 
 TINY: dict[str, Any] = {

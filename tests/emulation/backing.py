@@ -52,8 +52,9 @@ class Backing:
         address = address or self.reserve()
         if not self._containers:
             return address
-        from benchctl.lab.containers import READY_SECONDS, hardware_address, wait_for_ssh
+        from benchctl.lab.containers import hardware_address, wait_for_ssh
         from benchctl.lab.images import host_image
+        from lab.hosts import READY_SECONDS
         from lab.podman import LABEL, podman
 
         here = Path(__file__).resolve().parent

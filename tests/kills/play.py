@@ -50,6 +50,9 @@ LONGEST_SECONDS = 900.0
 
 LOOK_SECONDS = 0.01
 
+LEFT_SECONDS = 90.0
+"""How long what a run started may take to end by itself before it counts as left."""
+
 
 @dataclass
 class Result:
@@ -161,7 +164,7 @@ def play(case: Case, world: Emulated, state: Path, folder: Path) -> Result:
         if result.hit:
             _after(case, command, world, result)
     finally:
-        result.problems += end_all(home)
+        result.problems += end_all(home, LEFT_SECONDS)
         world.reset()
     result.seconds = round(time.monotonic() - began, 1)
     result.cpu_seconds = round(_cpu() - cpu, 1)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 SUITES = {"3.9": "bullseye", "3.11": "bookworm", "3.13": "trixie"}
 """Debian's release by the version of its ``/usr/bin/python3``: the lowest and highest of targets, and one."""
 
+READY_SECONDS = 180.0
+"""How long a host may take until its sshd answers, on a machine that others use."""
+
 SUBNETS = tuple(f"10.77.{third}.0/24" for third in range(77, 97))
 
 
@@ -75,7 +78,7 @@ class Lab:
             ),
             keys=self.folder,
         )
-        containers.wait_for_ssh(address)
+        containers.wait_for_ssh(address, seconds=READY_SECONDS)
         return Host(name, address, python)
 
     def inventory(self, hosts: list[Host]) -> Path:

@@ -30,7 +30,8 @@ def remove_stale() -> None:
         )
         for name in listed.split():
             value = podman(kind, "inspect", "--format", f'{{{{index .{_labels(kind)} "{LABEL}"}}}}', name, check=False)
-            if not _alive(value):
+            # nothing is said of one that went meanwhile, nor where podman could not look: nobody's is not known to be
+            if value and not _alive(value):
                 podman(*("rm", "-f", "-t", "0") if kind == "container" else ("network", "rm", "-f"), name, check=False)
 
 

@@ -33,11 +33,12 @@ class LabError(BenchctlError):
 
     Attributes:
         said: podman's own words.
+        own: whether it was called with the settings that ship with benchctl.
     """
 
-    def __init__(self, problem: str, mend: str = "", *, said: str = "") -> None:
+    def __init__(self, problem: str, mend: str = "", *, said: str = "", own: bool = False) -> None:
         super().__init__(problem, mend)
-        self.said = said or problem
+        self.said, self.own = said or problem, own
 
 
 def podman(*arguments: str | Path, check: bool = True, timeout: float = CALL_SECONDS) -> str:
@@ -53,10 +54,11 @@ def podman(*arguments: str | Path, check: bool = True, timeout: float = CALL_SEC
     """
     words = [str(one) for one in arguments]
     name = " ".join(words[:2])
+    own = _own()
     try:
         done = subprocess.run(
             ["podman", *words],
-            env=_environment(),
+            env=_environment(own),
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -71,7 +73,7 @@ def podman(*arguments: str | Path, check: bool = True, timeout: float = CALL_SEC
         raise LabError(f"podman {name} did not end within {timeout:g} s.", "Look at 'podman ps' by hand.") from error
     if check and done.returncode != 0:
         said = done.stderr.strip() or f"exit status {done.returncode}"
-        raise LabError(f"podman {name} failed: {said.splitlines()[-1]}.", said=said)
+        raise LabError(f"podman {name} failed: {said.splitlines()[-1]}.", said=said, own=own)
     return done.stdout.rstrip("\n")
 
 
@@ -85,18 +87,22 @@ def problem(environment: Mapping[str, str]) -> str:
 def with_own_settings(error: LabError) -> bool:
     """Whether to try again: the machine's settings could not run a container, and those that ship with benchctl may.
 
-    They are then used by this and later calls.
+    They are then used by this and later calls. Another call may have noted them while this one failed without them.
     """
     refused = any(word in error.said.lower() for word in _NO_RUNTIME)
-    if not refused or os.environ.get(VARIABLE) or shutil.which("runc") is None or _noted().exists():
+    if not refused or os.environ.get(VARIABLE) or shutil.which("runc") is None or error.own:
         return False
     _noted().parent.mkdir(parents=True, exist_ok=True)
     _noted().touch()
     return True
 
 
-def _environment() -> dict[str, str]:
-    own = not os.environ.get(VARIABLE) and _noted().exists()
+def _own() -> bool:
+    """Whether the settings that ship with benchctl are used now."""
+    return not os.environ.get(VARIABLE) and _noted().exists()
+
+
+def _environment(own: bool) -> dict[str, str]:
     return {**os.environ, VARIABLE: str(SETTINGS)} if own else dict(os.environ)
 
 

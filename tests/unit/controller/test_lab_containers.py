@@ -112,7 +112,30 @@ def test_where_podmans_settings_start_nothing_the_shipped_ones_are_tried_and_rem
     monkeypatch.setattr(containers, "podman", refusing(asked, 1, said))
     containers.start(WANTED)
     assert [call[0] for call in asked] == ["run", "rm", "run", "container"]
-    assert podman._environment()["CONTAINERS_CONF"] == str(podman.SETTINGS)
+    assert podman._environment(podman._own())["CONTAINERS_CONF"] == str(podman.SETTINGS)
+
+
+def test_two_servers_that_could_not_be_started_at_the_same_time_are_both_tried_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What the first of them notes was not yet tried by the second; a call that had it is not tried again."""
+    program = tmp_path / "podman"
+    program.write_text("#!/bin/sh\necho 'Error: OCI runtime error: crun: cgroup' >&2\nexit 126\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("BENCHCTL_CACHE", str(tmp_path))
+    monkeypatch.delenv("CONTAINERS_CONF", raising=False)
+    monkeypatch.setattr(podman.shutil, "which", lambda *_, **__: "/usr/bin/runc")
+
+    def refused() -> podman.LabError:
+        with pytest.raises(podman.LabError) as caught:
+            podman.podman("run", "image")
+        return caught.value
+
+    first, second = refused(), refused()
+    assert podman.with_own_settings(first)
+    assert podman.with_own_settings(second)
+    assert not podman.with_own_settings(refused()), "nothing else is left to try"
 
 
 def test_who_names_settings_has_the_last_word_and_nothing_is_left_of_what_failed(
@@ -123,5 +146,5 @@ def test_who_names_settings_has_the_last_word_and_nothing_is_left_of_what_failed
     with pytest.raises(podman.LabError):
         containers.start(WANTED)
     assert [call[0] for call in asked] == ["run", "rm"]
-    assert podman._environment()["CONTAINERS_CONF"] == "/mine"
+    assert podman._environment(podman._own())["CONTAINERS_CONF"] == "/mine"
     assert not (tmp_path / "lab/keys/benchctl-x").exists()
