@@ -198,9 +198,8 @@ def test_what_befalls_one_instance_ends_in_words_and_touches_no_other(
 
 def await_outcome(world: Emulated, server: str, sweep: sweeping.Running) -> Instance:
     """The instance of a type, as soon as the first scenario has ended on it."""
-    instance = await_instance(world, server, sweep)
     deadline = time.monotonic() + 400
-    while not has_an_outcome(instance):
+    while (instance := instance_of(world, server)) is None or not has_an_outcome(instance):
         assert sweep.process.poll() is None, sweep.said()
         assert time.monotonic() < deadline, sweep.said()
         time.sleep(0.2)
