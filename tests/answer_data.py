@@ -39,6 +39,8 @@ class Measured:
     tensor_bytes: int = 1_000_000
     load_seconds: float | None = None
     price_usd_per_hour: float | None = None
+    launch_price_per_hour: float | None = None
+    currency: str | None = None
 
 
 def add_catalogue(session: Session, *servers: tuple[str, str, dict[str, Any]]) -> None:
@@ -108,7 +110,8 @@ def add_measurements(session: Session, *runs: Measured) -> None:
     for run in runs:
         job_id = run.job or f"{run.vendor}_{run.server}"
         if session.get(Job, (run.sweep, job_id)) is None:
-            add_job(session, run.vendor, run.server, sweep=run.sweep, job=job_id)
+            paid = {"launch_price_per_hour": run.launch_price_per_hour, "currency": run.currency}
+            add_job(session, run.vendor, run.server, sweep=run.sweep, job=job_id, **paid)
         ends: dict[tuple[str, int], tuple[str, float | None]] = {
             **{key: (run.outcome, speed) for key, speed in run.speeds.items()},
             **{key: (outcome, None) for key, outcome in run.others.items()},
@@ -119,7 +122,8 @@ def add_measurements(session: Session, *runs: Measured) -> None:
                 server_id=run.server, outcome=outcome, reason="" if speed else f"it was {outcome}",
                 tokens_per_second=speed, measured_at=run.at, weights=run.weights, model_file=f"{run.model}.gguf",
                 model_tensor_bytes=run.tensor_bytes, load_seconds=run.load_seconds,
-                price_usd_per_hour=run.price_usd_per_hour, raw_path="x",
+                price_usd_per_hour=run.price_usd_per_hour, launch_price_per_hour=run.launch_price_per_hour,
+                currency=run.currency, raw_path="x",
             )
             for (task, tokens), (outcome, speed) in ends.items()
         )  # fmt: skip

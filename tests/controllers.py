@@ -57,7 +57,7 @@ class Controller:
         found: list[dict[str, Any]] = read_book(self.home, self.sweep)["jobs"]
         return found
 
-    def until(self, stage: str, seconds: float = 120.0) -> None:
+    def until(self, stage: str, seconds: float = 400.0) -> None:
         """Wait until all its jobs are at a stage."""
         deadline = time.monotonic() + seconds
         while not self._at(stage):

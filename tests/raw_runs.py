@@ -69,6 +69,8 @@ class RawRun:
     weights: str = "real"
     speed: float = 1.0
     price_usd_per_hour: float | None = None
+    price_per_hour: float | None = None
+    currency: str = "USD"
     extra: list[tuple[str, int, str, str]] = field(default_factory=list)
     host: dict[str, Any] = field(default_factory=lambda: dict(HOST))
     ended: bool = True
@@ -133,8 +135,10 @@ class RawRun:
         lake.rebuild_stdout(folder)
         ours = {
             "sweep": self.sweep, "job": self.job, "vendor": self.vendor, "server": self.server, "suite": "quick",
-            "replica": self.replica, "price_usd_per_hour": self.price_usd_per_hour, "currency": "USD",
+            "replica": self.replica, "price_usd_per_hour": self.price_usd_per_hour, "currency": self.currency,
         }  # fmt: skip
+        if self.price_per_hour is not None:
+            ours["price_per_hour"] = self.price_per_hour
         end = (self.started + timedelta(minutes=5)).isoformat() if self.ended else None
         meta = lake.RunMeta(
             start=self.started.isoformat(), end=end, exit_code=0 if self.ended else -1, version="0.1.0", benchctl=ours

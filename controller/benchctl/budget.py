@@ -9,6 +9,7 @@ currency of the budget (:attr:`~benchctl.ledger.JobState.budget_per_hour`).
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,27 @@ BILLED_BY_THE_HOUR = frozenset({"hcloud", "hetzner", "upcloud"})
 """Vendors that bill each hour that was begun."""
 
 
+@dataclass(frozen=True)
+class Life:
+    """One server that a job had.
+
+    Attributes:
+        launched_at: when it was asked for.
+        expires_at: when it must be gone; nothing of one that is gone already.
+        gone_at: when the cloud said that it is gone; nothing while it is alive.
+        budget_per_hour: its price in the currency of the budget; nothing when unknown.
+        price_per_hour: its price at launch, in ``currency``; nothing when unknown.
+        currency: of the price.
+    """
+
+    launched_at: datetime
+    expires_at: datetime | None
+    gone_at: datetime | None
+    budget_per_hour: float | None
+    price_per_hour: float | None
+    currency: str | None
+
+
 def billed_seconds(vendor: str, seconds: float) -> float:
     """How long a vendor bills for a server that existed for ``seconds``."""
     if seconds <= 0:
@@ -48,7 +70,8 @@ def cost(vendor: str, per_hour: float, seconds: float) -> float:
 def committed(jobs: Iterable[JobState], now: datetime) -> float:
     """What the servers of these jobs can cost at most, in the currency of the budget.
 
-    A live server that should be gone is reckoned up to now.
+    A live server that should be gone is reckoned up to now. Of a server of one's own it is the share of the budget
+    that the plan has set aside for it: the most that it may measure, at its price.
     """
     return sum(_cost_of(job, now, promised=True) for job in jobs)
 
@@ -63,14 +86,14 @@ def promise(job: JobState, per_hour: float | None = None) -> float:
 
     Args:
         job: a job that has no live server.
-        per_hour: the price where it shall start; the job's own, or that of its first place, without it.
+        per_hour: the price where it shall start; without it that of its cheapest place. What its last server cost says
+            nothing of the next: it may have stood in a dearer one.
 
     Raises:
         UsageError: the price is unknown.
     """
-    price = per_hour if per_hour is not None else job.budget_per_hour
-    if price is None and job.places:
-        price = job.places[0].get("budget_per_hour")
+    prices = [one["budget_per_hour"] for one in job.places if one.get("budget_per_hour") is not None]
+    price = per_hour if per_hour is not None else min(prices, default=job.budget_per_hour)
     if price is None:
         raise UsageError(
             f"There is a budget, and what {job.server} costs is unknown.",
@@ -99,30 +122,43 @@ def may_start(
     return committed(jobs, now) + promise(job, per_hour) <= budget * (1 + 1e-9)
 
 
+def raise_it(sweep: str) -> str:
+    """What to do where the budget of a sweep is too little."""
+    return f"'benchctl sweep --resume {sweep} --budget MONEY' goes on with a higher one"
+
+
 def used_fraction(jobs: Iterable[JobState], budget: float | None, now: datetime) -> float:
     """Which share of the budget is spent or promised; 0 without one."""
     return committed(jobs, now) / budget if budget else 0.0
 
 
 def _cost_of(job: JobState, now: datetime, *, promised: bool) -> float:
+    if not job.rented:
+        return cost(job.vendor, job.price_per_hour or 0.0, job.session_seconds) if promised else 0.0
     total = 0.0
-    for launched, expires, gone, per_hour in _lives(job):
-        if launched is None or per_hour is None:
+    for life in lives(job):
+        if life.budget_per_hour is None:
             continue
-        end = gone or (max(now, expires) if promised and expires else now)
-        total += cost(job.vendor, per_hour, (end - launched).total_seconds())
+        end = life.gone_at or (max(now, life.expires_at) if promised and life.expires_at else now)
+        total += cost(job.vendor, life.budget_per_hour, (end - life.launched_at).total_seconds())
     return total
 
 
-def _lives(job: JobState) -> Iterator[tuple[datetime | None, datetime | None, datetime | None, float | None]]:
-    """Every server that the job had: the newest one, those of earlier tries, and those before a sweep was resumed."""
-    yield _time(job.launched_at), _time(job.expires_at), _time(job.gone_at), job.budget_per_hour
-    known = {job.launched_at}
+def lives(job: JobState) -> Iterator[Life]:
+    """Every server that the job had: the newest one, those before a sweep was resumed, and those of failed tries."""
+    prices = (job.budget_per_hour, job.price_per_hour, job.currency)
+    launched_at = _time(job.launched_at)
+    if launched_at is not None:
+        yield Life(launched_at, _time(job.expires_at), _time(job.gone_at), *prices)
+    known = {launched_at}
     for one in (*job.past, *job.attempts):
-        launched, gone = one.get("launched_at"), one.get("gone_at")
-        if launched and gone and launched not in known:
-            known.add(launched)
-            yield _time(launched), None, _time(gone), one.get("budget_per_hour", job.budget_per_hour)
+        launched_at, gone_at = _time(one.get("launched_at")), _time(one.get("gone_at"))
+        if launched_at is None or gone_at is None or launched_at in known:
+            continue
+        known.add(launched_at)
+        # books of earlier versions say the price of the newest server alone
+        own = (one.get("price_per_hour"), one.get("currency")) if "price_per_hour" in one else prices[1:]
+        yield Life(launched_at, None, gone_at, one.get("budget_per_hour", job.budget_per_hour), *own)
 
 
 def _time(text: str | None) -> datetime | None:

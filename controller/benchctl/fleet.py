@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol, Self
 
-from benchctl.budget import WARN_AT, may_start, used_fraction
+from benchctl.budget import WARN_AT, may_start, raise_it, used_fraction
 from benchctl.clouds.cloud import cloud_of
 from benchctl.clouds.rental import GaveUpError, LeakError
 from benchctl.errors import BenchctlError, told
@@ -28,7 +28,13 @@ if TYPE_CHECKING:
     from benchctl.ledger import JobState, Ledger
 
 ENGINES = 4
-"""How many of Pulumi's engines run at once for creating, and as many for destroying; each takes most of a core."""
+"""How many of Pulumi's engines make servers at once; each takes most of a core. Two more are kept for destroying."""
+
+RETURNS = 4
+"""How many servers of one vendor are given back at once."""
+
+LOOK_AGAIN_SECONDS = 180.0
+"""How long between two looks whether this machine's address has changed, while a server is out of reach."""
 
 
 class Fleet(Protocol):
@@ -79,6 +85,14 @@ class Fleet(Protocol):
 
     def lost(self, job: JobState) -> str:
         """Why a server that does not answer will not answer again; empty where it may, or nobody knows."""
+        ...
+
+    def let_in(self, jobs: Sequence[JobState]) -> None:
+        """See to it that these jobs' servers, which stand already, let in this machine; how that went is said."""
+        ...
+
+    def out_of_reach(self, job: JobState) -> None:
+        """A server does not answer: now and then it is seen to, in a thread, that all in use let in this machine."""
         ...
 
 
@@ -134,6 +148,12 @@ class OwnServers:
         """See :class:`Fleet`."""
         return ""
 
+    def let_in(self, jobs: Sequence[JobState]) -> None:
+        """See :class:`Fleet`."""
+
+    def out_of_reach(self, job: JobState) -> None:
+        """See :class:`Fleet`."""
+
 
 class RentedServers:
     """Servers that are rented, some at once; servers of one's own among the jobs pass through."""
@@ -170,9 +190,16 @@ class RentedServers:
         self._failed: list[tuple[JobState, str]] = []
         self._stopped_vendors: dict[str, str] = {}
         self._warned = False
+        self._gone = 0
+        self._postponed: dict[str, int] = {}
         self._changed = threading.Event()
-        self._up = ThreadPoolExecutor(ENGINES, thread_name_prefix="rent")
-        self._down = ThreadPoolExecutor(ENGINES, thread_name_prefix="give-back")
+        # a thread for each server that may exist: one that waits for SSH, or until it may ask again, keeps no other
+        self._up = ThreadPoolExecutor(max(1, ledger.request.concurrency), thread_name_prefix="rent")
+        # a vendor that takes long to destroy must not keep those of others alive
+        self._down: dict[str, ThreadPoolExecutor] = {}
+        self._letting_in: Future[None] | None = None
+        self._look_again_at = 0.0
+        self._let = ThreadPoolExecutor(1, thread_name_prefix="let-in")
 
     def __enter__(self) -> Self:
         """See :class:`Fleet`."""
@@ -199,7 +226,8 @@ class RentedServers:
         for name, returning in list(self._returning.items()):
             self._settle_return(name, returning)
         self._up.shutdown()
-        self._down.shutdown()
+        for pool in (*self._down.values(), self._let):
+            pool.shutdown()
 
     def take(self, jobs: Sequence[JobState], *, standing: bool = False) -> None:
         """See :class:`Fleet`."""
@@ -225,26 +253,55 @@ class RentedServers:
         self._warn_of_budget()
         if self._cancelled.is_set():
             return
-        for name in list(self._waiting):
-            job = self._ledger.job(name)
+        for job in [self._ledger.job(name) for name in self._waiting]:
             if job.vendor in self._stopped_vendors:
-                self._waiting.remove(name)
+                self._waiting.remove(job.job)
                 self._failed.append((job, self._stopped_vendors[job.vendor]))
-            elif self._room_for(job):
+        wanting = Counter(self._ledger.job(name).vendor for name in self._waiting)
+        for name in list(self._waiting):
+            if self._full:
+                break
+            job = self._ledger.job(name)
+            if self._room_for(job, wanting):
                 # the expiry is noted before the next job is looked at, so that its money is committed
                 self._waiting.remove(name)
+                wanting[job.vendor] -= 1
                 self._renting[name] = self._submit(self._up, self._rent, name)
         self._give_up_if_broke()
 
-    def _room_for(self, job: JobState) -> bool:
-        request = self._ledger.request
-        if len(self._renting) >= ENGINES:
+    @property
+    def _alive(self) -> list[str]:
+        return [*self._renting, *self._using, *self._returning]
+
+    def _busy_engines(self) -> Counter[str]:
+        """How many engines each vendor has that make a server."""
+        idle = self._rental.idle
+        return Counter(self._ledger.job(name).vendor for name in self._renting if name not in idle)
+
+    @property
+    def _full(self) -> bool:
+        """Whether nothing may start, whatever it is."""
+        return len(self._alive) >= self._ledger.request.concurrency or self._busy_engines().total() >= ENGINES
+
+    def _room_for(self, job: JobState, wanting: Counter[str]) -> bool:
+        """Whether a job may start; ``wanting`` is how many wait at each vendor."""
+        if self._alive and self._postponed.get(job.job) == self._gone:
             return False
-        alive = [*self._renting, *self._using, *self._returning]
-        if len(alive) >= request.concurrency:
-            return False
-        vendors = Counter(self._ledger.job(name).vendor for name in alive)
-        return vendors[job.vendor] < request.per_vendor and self._affordable(job)
+        vendors = Counter(self._ledger.job(name).vendor for name in self._alive)
+        return (
+            vendors[job.vendor] < self._ledger.request.per_vendor
+            and self._engine_for(job.vendor, wanting)
+            and self._affordable(job)
+            and not self._rental.held(job)
+        )
+
+    def _engine_for(self, vendor: str, wanting: Counter[str]) -> bool:
+        """Whether an engine is free for a vendor; one is kept for each other that has none and wants one."""
+        busy = self._busy_engines()
+        if not busy[vendor]:
+            return True
+        without = sum(1 for other, count in wanting.items() if count and not busy[other])
+        return ENGINES - busy.total() > without
 
     def _affordable(self, job: JobState) -> bool:
         if self._budget is None:
@@ -268,7 +325,7 @@ class RentedServers:
             job = self._ledger.job(name)
             if not self._affordable(job):
                 self._waiting.remove(name)
-                self._failed.append((job, "the budget does not cover it: begin it with a higher one"))
+                self._failed.append((job, f"the budget does not cover it: {raise_it(self._ledger.sweep)}"))
 
     def _warn_of_budget(self) -> None:
         if self._budget and not self._warned:
@@ -293,7 +350,9 @@ class RentedServers:
         self._using.discard(job.job)
         now = self._ledger.job(job.job)
         if now.alive and job.job not in self._returning:
-            self._returning[job.job] = self._submit(self._down, self._rental.give_back, job.job)
+            if now.vendor not in self._down:
+                self._down[now.vendor] = ThreadPoolExecutor(RETURNS, thread_name_prefix="give-back")
+            self._returning[job.job] = self._submit(self._down[now.vendor], self._rental.give_back, job.job)
 
     @property
     def busy(self) -> bool:
@@ -322,6 +381,26 @@ class RentedServers:
             return ""
         return "the vendor took the spot server back" if job.allocation == "SPOT" else "the vendor lists it no longer"
 
+    def let_in(self, jobs: Sequence[JobState]) -> None:
+        """See :class:`Fleet`."""
+        self._let_in([job for job in jobs if job.rented], look_again=False)
+
+    def out_of_reach(self, job: JobState) -> None:
+        """See :class:`Fleet`."""
+        now = time.monotonic()
+        busy = self._letting_in is not None and not self._letting_in.done()
+        if not job.rented or busy or now < self._look_again_at or self._cancelled.is_set():
+            return
+        self._look_again_at = now + LOOK_AGAIN_SECONDS
+        jobs = [self._ledger.job(name) for name in self._using]
+        self._letting_in = self._let.submit(self._let_in, jobs, look_again=True)
+
+    def _let_in(self, jobs: Sequence[JobState], *, look_again: bool) -> None:
+        try:
+            self._rental.let_in(jobs, look_again=look_again)
+        except Exception as error:  # noqa: BLE001 - a server out of reach is borne, whatever the reason
+            self._say(f"Whether the servers let in this machine could not be seen to: {told(error)}")
+
     def _rent(self, name: str) -> JobState:
         job = self._ledger.job(name)
         if job.alive:
@@ -344,7 +423,10 @@ class RentedServers:
             job = self._ledger.job(name)
             if error.vendor_stopped:
                 self._stopped_vendors[job.vendor] = error.problem
-            if not error.cancelled:
+            if error.later:
+                self._postpone(job, error.problem)
+            elif not error.cancelled:
+                self._gone += 1
                 self._failed.append((job, error.problem))
         except LeakError as error:
             self._leak(name, error)
@@ -356,8 +438,18 @@ class RentedServers:
             self._using.add(name)
             self._ready.append(job)
 
+    def _postpone(self, job: JobState, why: str) -> None:
+        """Let a job wait, in its place in the row, until a server of the sweep is gone."""
+        if job.job not in self._postponed:
+            self._say(f"{job.job}: {why}")
+        self._postponed[job.job] = self._gone
+        rank = {one.job: number for number, one in enumerate(self._ledger.jobs)}
+        before = sum(1 for name in self._waiting if rank[name] < rank[job.job])
+        self._waiting.insert(before, job.job)
+
     def _settle_return(self, name: str, future: Future[JobState]) -> None:
         self._returning.pop(name, None)
+        self._gone += 1
         try:
             try:
                 future.result()

@@ -16,8 +16,10 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from benchctl.errors import UsageError
+from benchctl.request import is_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -47,8 +49,10 @@ def settled(hook: str) -> str:
     """A hook that means the same wherever it is run: a command that is named by a relative path gets an absolute one.
 
     Raises:
-        UsageError: it can't be split into words.
+        UsageError: it can't be split into words, or is an address that is none.
     """
+    if _is_address(hook) and not (is_address(hook) and urlsplit(hook).hostname):
+        raise UsageError("The hook's address is not valid.", "Give one as https://HOST/PATH.")
     if not hook.strip() or _is_address(hook):
         return hook
     try:

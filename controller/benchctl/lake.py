@@ -62,8 +62,8 @@ class RunMeta:
         stderr_bytes: size of ``stderr``.
         outputs: the files that hold its output.
         benchctl: our facts: ``sweep``, ``job``, ``vendor``, ``server``, ``api_reference``, ``replica``, ``suite``,
-            ``weights``, ``price_usd_per_hour``, ``currency``, ``region``, ``zone``, ``image_digest``,
-            ``created_at``, and ``models`` (file names by model name).
+            ``weights``, ``price_usd_per_hour``, ``price_per_hour`` (in ``currency``), ``currency``, ``region``,
+            ``zone``, ``image_digest``, ``created_at``, and ``models`` (file names by model name).
     """
 
     start: str | None = None

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from benchctl import budget
 from benchctl.errors import BenchctlError, UsageError
 from benchctl.names import LAST, sweep_meant
 from benchctl.plan import slug
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from benchctl.clouds.spec import Asked
     from benchctl.db.columns import Base
+    from benchctl.db.schema import JobServer
     from benchctl.home import Home
 
 FILE = "sweep.json"
@@ -262,6 +264,11 @@ class Ledger:
             self._record([after])
             return after
 
+    def ask_otherwise(self, request: SweepRequest) -> None:
+        """The sweep goes on with another request than it was begun with."""
+        self.request = request
+        self._write()
+
     def reopen(self) -> None:
         """The sweep goes on."""
         self.status, self.finished_at, self.error = "running", None, None
@@ -353,8 +360,10 @@ class Ledger:
             ) from error
 
     def _record(self, jobs: Iterable[JobState]) -> None:
+        from sqlalchemy import delete
+
         from benchctl.db.records import record
-        from benchctl.db.schema import Job, JobAttempt, Sweep
+        from benchctl.db.schema import Job, JobAttempt, JobServer, Sweep
 
         jobs = list(jobs)
         sweep = Sweep(
@@ -368,6 +377,7 @@ class Ledger:
             request=self.request.public(),
             error=self.error,
         )
+        servers = {one.job: servers_of(self.sweep, one) for one in jobs}
         rows = [
             Job(
                 sweep_id=self.sweep,
@@ -383,7 +393,9 @@ class Ledger:
                 started_at=_moment(one.started_at),
                 ended_at=_moment(one.ended_at),
                 price_usd_per_hour=one.price_usd_per_hour,
+                launch_price_per_hour=one.price_per_hour,
                 currency=one.currency,
+                servers_rented=len(servers[one.job]) if one.rented else None,
                 error=one.error,
             )
             for one in jobs
@@ -402,7 +414,59 @@ class Ledger:
             for tried in one.attempts
             if tried.get("at")
         ]
-        record(self._engine, sweep, *rows, *tries)
+        # a server that turned out never to have been made leaves the book again
+        stale = delete(JobServer).where(JobServer.sweep_id == self.sweep)
+        if len(jobs) < len(self._jobs):
+            stale = stale.where(JobServer.job_id.in_([one.job for one in jobs]))
+        lives = [row for of_job in servers.values() for row in of_job]
+        record(self._engine, sweep, *rows, *tries, *lives, first=stale)
+
+
+def servers_of(sweep: str, job: JobState) -> list[JobServer]:
+    """The rows of the servers that a job had."""
+    from benchctl.db.schema import JobServer
+
+    return [
+        JobServer(
+            sweep_id=sweep,
+            job_id=job.job,
+            launched_at=life.launched_at,
+            gone_at=life.gone_at,
+            price_per_hour=life.price_per_hour,
+            currency=life.currency,
+        )
+        for life in budget.lives(job)
+    ]
+
+
+def servers_from_books(home: Home, engine: Engine) -> None:
+    """Note the servers of jobs that rented theirs when the database did not keep them yet, as far as there are books.
+
+    Raises:
+        DatabaseError: the database can't be read or written.
+    """
+    from sqlalchemy import select
+
+    from benchctl.db.engine import reading
+    from benchctl.db.hosts import OWN
+    from benchctl.db.records import record
+    from benchctl.db.schema import Job
+
+    lacking: dict[str, set[str]] = {}
+    with reading(engine) as session:
+        wanted = Job.servers_rented.is_(None), Job.vendor_id.not_in(OWN)
+        for sweep, job in session.execute(select(Job.sweep_id, Job.job_id).where(*wanted)):
+            lacking.setdefault(sweep, set()).add(job)
+    for sweep, names in lacking.items():
+        if not (home.sweeps / sweep / FILE).is_file():
+            continue
+        try:
+            jobs = [one for one in jobs_of(read_book(home, sweep)) if one.job in names and one.rented]
+            servers = {one.job: servers_of(sweep, one) for one in jobs}
+        except (BenchctlError, KeyError, TypeError, AttributeError, ValueError):
+            continue  # a damaged book tells nothing: 'benchctl status' says so
+        rows = [Job(sweep_id=sweep, job_id=name, servers_rented=len(its)) for name, its in servers.items()]
+        record(engine, *rows, *(one for its in servers.values() for one in its))
 
 
 def sweep_name(vendors: Iterable[str], now: datetime, token: str | None = None) -> str:

@@ -48,9 +48,11 @@ def account(sweep: str, jobs: Iterable[JobState], request: Mapping[str, Any], no
     Returns:
         ``alive``: a row per server that exists or may exist; ``per_hour``: what they cost together by currency;
         ``expires_at``: when the last of them must be gone; ``spent``, ``committed``: what all its servers have cost and
-        can cost at most, by currency; ``budget``, ``budget_currency``: as it was given, nothing without one.
+        can cost at most, by currency, under a budget with what is set aside for servers of one's own; ``budget``,
+        ``budget_currency``: as it was given, nothing without one.
     """
-    jobs = [job for job in jobs if job.rented]
+    every = list(jobs)
+    jobs = [job for job in every if job.rented]
     alive = [_row(sweep, job, now) for job in jobs if job.alive]
     limit, currency = _budget(str(request.get("budget") or ""))
     return {
@@ -58,7 +60,7 @@ def account(sweep: str, jobs: Iterable[JobState], request: Mapping[str, Any], no
         "per_hour": total_per_hour(alive),
         "expires_at": max((row["expires_at"] for row in alive if row["expires_at"]), default=None),
         "spent": _by_currency(jobs, now, currency, budget.spent),
-        "committed": _by_currency(jobs, now, currency, budget.committed),
+        "committed": _by_currency(every if currency else jobs, now, currency, budget.committed),
         "budget": limit,
         "budget_currency": currency,
     }

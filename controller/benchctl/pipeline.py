@@ -23,7 +23,7 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ from llama_bench_core.suite import model_to_dict
 from llama_bench_core.values import OUTCOME_MEANINGS, Outcome
 
 from benchctl import __version__, hooks, lake
-from benchctl.errors import BenchctlError, PlaybookError, SweepBusyError
+from benchctl.errors import BenchctlError, PlaybookError, SweepBusyError, UsageError
 from benchctl.fleet import OwnServers, RentedServers
 from benchctl.inventory import host_variables
 from benchctl.ledger import (
@@ -65,6 +65,7 @@ from benchctl.watch import ENDED, Diagnosis, Ended, Watcher, history_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from llama_bench_core.state import Increment
     from sqlalchemy import Engine
 
     from benchctl.fleet import Fleet
@@ -165,6 +166,8 @@ class Sweep:
             keep_progress=self._keep_progress,
             lost=lambda job: self._fleet.lost(job),
             overdue=self._overdue,
+            out_of_reach=lambda job: self._fleet.out_of_reach(job),
+            heard=self._heard,
             patience_seconds=self.request.patience_seconds,
         )
         self._fleet: Fleet = self._make_fleet()
@@ -233,25 +236,35 @@ class Sweep:
             self._fleet.wait(self._poller.interval_seconds)
 
     def _attach(self, jobs: Sequence[JobState]) -> list[JobState]:
-        """Which jobs' measurements run (or have ended) without our doing; the fleet gets the others."""
+        """Which jobs' measurements run (or have ended) without our doing; the fleet gets the others.
+
+        A rented server that is silent, and that the vendor does not say is gone, is watched as in the middle of a
+        sweep: it may be measuring, and what it is at is asked as soon as it answers.
+        """
         done = [job for job in jobs if job.status == "finished"]
         jobs = [job for job in jobs if job.status != "finished"]
         seen_before = [job for job in jobs if self._seen_before(job)]
+        if seen_before:
+            self._fleet.let_in(seen_before)
         looks = self._poller.poll([self._target(job) for job in seen_before]) if seen_before else {}
-        going, standing, waiting, judged = [], [], [], []
+        going, standing, silent, waiting, judged = [], [], [], [], []
         for job in jobs:
             look = looks.get(job.job)
             increment = look.increment if look else None
-            if increment is not None and (increment.alive or increment.status == "finished"):
+            if increment is not None and _goes_on(increment):
                 going.append(self.ledger.update(job.job, status="running", stage=COLLECTING, error=None, restarts=0))
             elif increment is not None and job.rented:
                 standing.append(job)
             elif job.rented and self._judged(job):
                 judged.append(job)
+            elif job.rented and self._seen_before(job) and not self._gone(job):
+                silent.append(self.ledger.update(job.job, status="running", error=None, restarts=0))
             else:
                 waiting.append(self._from_the_start(job))
-        for job in (*going, *standing):
+        for job in (*going, *standing, *silent):
             self._fleet.hold(job)
+        for job in silent:
+            self._watcher.add(job, self._folder(job), self._state_dir(job), just_started=False, unheard=True)
         self._fleet.take(standing, standing=True)
         self._fleet.take(waiting)
         for job in done:  # measured, and its server is to be given back still
@@ -259,6 +272,23 @@ class Sweep:
         for job in judged:
             self._without_new_server(job)
         return going
+
+    def _gone(self, job: JobState) -> bool:
+        """Whether the vendor says that the server of a job is gone; it is told."""
+        lost = self._fleet.lost(job)
+        if lost:
+            self._view.say(f"{job.job}: the server is gone: {lost}. Another one is rented.")
+        return bool(lost)
+
+    def _heard(self, job: JobState, increment: Increment) -> bool:
+        """Whether a server that was silent when the sweep was resumed measures; else the fleet begins with it."""
+        if self._cancelled.is_set():
+            return True  # it ends as all others do
+        if not _goes_on(increment):
+            self._fleet.take([job], standing=True)
+            return False
+        self.ledger.update(job.job, stage=COLLECTING)
+        return True
 
     def _judged(self, job: JobState) -> bool:
         """Whether each scenario of a job has its verdict at home: a new server would find nothing to measure."""
@@ -350,7 +380,7 @@ class Sweep:
             problem = self._overdue(job) or self._problem(done, job) or self._misfit(facts)
             if problem:
                 self._fail(job, self._fleet.lost(job) or problem)
-            elif facts is not None:
+            elif facts is not None and not done.killed:
                 lake.write_facts(self._folder(job), facts)
                 ready.append(job)
             elif not done.cancelled:
@@ -782,6 +812,11 @@ class Sweep:
         )
 
 
+def _goes_on(increment: Increment) -> bool:
+    """Whether a measurement runs, or has run to its end: nothing is to be started."""
+    return increment.alive or increment.status == "finished"
+
+
 def ended_well(job: JobState) -> bool:
     """Whether a job was measured, and nothing of it costs money any more."""
     return job.status == "finished" and not job.alive
@@ -848,6 +883,30 @@ def resumable(home: Home, sweep: str) -> None:
         raise BenchctlError(
             f"The sweep {sweep} has finished.", f"'benchctl show --sweep {sweep}' shows what it measured."
         )
+
+
+def change_budget(home: Home, engine: Engine, sweep: str, text: str) -> None:
+    """Let a sweep that was begun go on with another budget for what is rented. What its plan left out stays out.
+
+    Raises:
+        UsageError: it rents nothing, was begun without a budget or with one in another currency, or this one is 0.
+        SweepBusyError: another process goes on with it.
+    """
+    amount, currency = parse_budget(text)
+    with _held(home.sweeps / sweep / "lock", sweep, "goes on in another process now"):
+        book = Ledger.open(home, engine, sweep)
+        before = book.request.budget
+        if not book.request.clouds:
+            raise UsageError("--budget is for what a sweep rents, and this one rents nothing.", "Leave it out.")
+        if not before or parse_budget(before)[1] != currency:
+            had = f"one in {parse_budget(before)[1]}" if before else "none"
+            raise UsageError(
+                f"The budget is in {currency}, and the sweep was begun with {had}, by which its prices were converted.",
+                "Give one in that currency." if before else "Leave it out, or begin a new sweep.",
+            )
+        if not amount:
+            raise UsageError("With a budget of 0 nothing goes on.", "Give another one, or leave it out.")
+        book.ask_otherwise(replace(book.request, budget=text))
 
 
 def _names(jobs: Sequence[JobState]) -> set[str]:

@@ -276,12 +276,16 @@ class Plan:
         jobs: one per server, those that are left out among them.
         weights: ``auto``, ``real`` or ``synthetic``.
         notes: sentences that a reader of the plan must not miss.
+        budget: the most that it may cost, amount and currency; nothing without one.
+        at_once: how many rented servers may exist at once, in all and of one vendor.
     """
 
     suite: Suite
     jobs: tuple[JobPlan, ...]
     weights: str
     notes: tuple[str, ...] = field(default=())
+    budget: tuple[float, str] | None = None
+    at_once: tuple[int, int] = (8, 4)
 
     @property
     def running(self) -> tuple[JobPlan, ...]:
@@ -299,6 +303,7 @@ def make_plan(
     budget: tuple[float, str] | None = None,
     max_hours: float = 6.0,
     disk_gb: int = 0,
+    at_once: tuple[int, int] = (8, 4),
     notes: Sequence[str] = (),
 ) -> Plan:
     """Plan a sweep.
@@ -312,6 +317,7 @@ def make_plan(
         budget: the most that it may cost, amount and currency.
         max_hours: how long a rented server may exist at most.
         disk_gb: size of a rented server's disk, GB; 0 for what the models need.
+        at_once: how many rented servers may exist at once, in all and of one vendor.
         notes: what else a reader must know.
 
     Raises:
@@ -334,8 +340,10 @@ def make_plan(
     if any(job.runs and job.server.machine is None for job in jobs):
         notes.append("What a server has is looked up when it is prepared; until then nothing is left out for it.")
     if budget is not None:
-        own, rented = _within(own, *budget), rented_plan.within(rented, *budget)
-    return Plan(suite, (*own, *rented), weights, tuple(notes))
+        amount, currency = budget
+        own = _within(own, amount, currency, alone=not any(job.runs for job in rented))
+        rented = rented_plan.within(rented, max(0.0, amount - sum(map(_share, own))), currency)
+    return Plan(suite, (*own, *rented), weights, tuple(notes), budget, at_once)
 
 
 def job_names(servers: Sequence[Server]) -> list[str]:
@@ -460,12 +468,15 @@ def _expected_samples(sample_seconds: float, settings: PolicySettings) -> float:
     return (settings.min_samples + settings.max_samples) / 2
 
 
-def _within(jobs: tuple[JobPlan, ...], amount: float, currency: str) -> tuple[JobPlan, ...]:
-    """Divide the budget: jobs in order while it lasts, and each ends when its share is spent.
+def _within(jobs: tuple[JobPlan, ...], amount: float, currency: str, *, alone: bool) -> tuple[JobPlan, ...]:
+    """Divide the budget among servers of one's own: jobs in order while it lasts, each ends when its share is spent.
 
     A job commits what it is expected to cost (at most the limit), so that as many start as can end; the shares are in
-    proportion, and a share is a limit of time that the module itself keeps.
+    proportion, and a share is a limit of time that the module itself keeps. Where servers are rented as well
+    (not ``alone``), no share is more than the session that a rented server would get: the rest is for them.
     """
+    from benchctl.rented_plan import session_of
+
     for job in jobs:
         price = job.server.price
         if job.runs and (price is None or price.currency != currency):
@@ -488,9 +499,15 @@ def _within(jobs: tuple[JobPlan, ...], amount: float, currency: str) -> tuple[Jo
         price = job.server.price
         if job.runs and price is not None and price.per_hour:
             share = amount * _committed_cost(job) / committed if committed else amount
-            job = replace(job, session_seconds=max(1, int(share / price.per_hour * 3600)))
+            seconds = share / price.per_hour * 3600
+            job = replace(job, session_seconds=max(1, int(seconds if alone else min(seconds, session_of(job)))))
         shares.append(job)
     return tuple(shares)
+
+
+def _share(job: JobPlan) -> float:
+    """What is set aside of the budget for a server of one's own."""
+    return job.server.price.cost(job.session_seconds) if job.runs and job.server.price else 0.0
 
 
 def _committed_cost(job: JobPlan) -> float:

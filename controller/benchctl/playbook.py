@@ -94,6 +94,7 @@ class PlaybookResult:
         hosts: what the tasks said, by host, in order.
         failures: one sentence for every host on which a task failed.
         unreachable: one sentence for every host that could not be reached.
+        killed: whether it broke off before its end, and nobody asked for it: what tasks would have come is unknown.
     """
 
     rc: int
@@ -101,6 +102,7 @@ class PlaybookResult:
     hosts: Mapping[str, tuple[TaskResult, ...]] = field(default_factory=dict)
     failures: Mapping[str, str] = field(default_factory=dict)
     unreachable: Mapping[str, str] = field(default_factory=dict)
+    killed: bool = False
 
     def of(self, host: str, action: str) -> Mapping[str, Any] | None:
         """What the last task with this module said of ``host``, or nothing if none did."""
@@ -196,6 +198,7 @@ class AnsiblePlaybook:
             hosts={host: tuple(results) for host, results in heard.hosts.items()},
             failures=heard.failures,
             unreachable=heard.unreachable,
+            killed=not ended.cancelled and not heard.summed_up,
         )
 
     def _write(
@@ -322,6 +325,7 @@ class _Events:
         self.hosts: dict[str, list[TaskResult]] = {}
         self.failures: dict[str, str] = {}
         self.unreachable: dict[str, str] = {}
+        self.summed_up = False
 
     def __call__(self, event: Mapping[str, Any]) -> bool:
         """Take one event; the answer says that it need not be written."""
@@ -331,6 +335,8 @@ class _Events:
             "runner_on_unreachable": "unreachable",
         }
         data = event.get("event_data") or {}
+        # the last word of every run that comes to its end, whatever failed on the way
+        self.summed_up = self.summed_up or event.get("event") == "playbook_on_stats"
         status = kinds.get(str(event.get("event")))
         if status and data.get("host"):
             self._take(str(data["host"]), status, data)

@@ -30,11 +30,12 @@ if TYPE_CHECKING:
     from benchctl.results import Run
 
 SHARED_COLUMNS = (
-    "sweep_id", "job_id", "vendor_id", "server_id", "region", "zone", "price_usd_per_hour", "currency",
-    "model", "task", "tokens", "outcome", "reason", "evidence_seconds", "samples", "samples_ns", "tokens_per_second",
-    "tokens_per_second_median", "tokens_per_second_stddev", "tokens_per_second_ci_low", "tokens_per_second_ci_high",
-    "measured_at", "model_file", "model_tensor_bytes", "model_parameters", "device", "threads", "gpu_layers_asked",
-    "load_seconds", "llama_cpp_build_number", "llama_cpp_commit", "raw_path", "raw_line", "raw_offset",
+    "sweep_id", "job_id", "vendor_id", "server_id", "region", "zone", "price_usd_per_hour", "launch_price_per_hour",
+    "currency", "model", "task", "tokens", "outcome", "reason", "evidence_seconds", "samples", "samples_ns",
+    "tokens_per_second", "tokens_per_second_median", "tokens_per_second_stddev", "tokens_per_second_ci_low",
+    "tokens_per_second_ci_high", "measured_at", "model_file", "model_tensor_bytes", "model_parameters", "device",
+    "threads", "gpu_layers_asked", "load_seconds", "llama_cpp_build_number", "llama_cpp_commit", "raw_path", "raw_line",
+    "raw_offset",
 )  # fmt: skip
 """Columns of ``measurement`` that every run fills; those of its job come first."""
 
@@ -74,7 +75,8 @@ class Prepared(NamedTuple):
         error: why it failed.
         exit_code: of its ``meta.json``.
         replica: its number among the instances of a type.
-        place: region, zone, price per hour in USD, currency: as far as the run knows them.
+        place: region, zone, price at launch per hour in USD and in its own currency, this currency: as far as the run
+            knows them.
         outcomes: its scenarios by outcome.
         rows: of ``measurement``: ``SHARED_COLUMNS`` less the job's, and ``JOURNAL_COLUMNS`` where it has a journal.
         scores: of ``benchmark_score`` (less vendor and server), as if it were the server's only run.
@@ -102,7 +104,7 @@ class Prepared(NamedTuple):
     error: str | None
     exit_code: int
     replica: int
-    place: tuple[str | None, str | None, float | None, str | None]
+    place: tuple[str | None, str | None, float | None, float | None, str | None]
     outcomes: dict[str, int]
     rows: list[tuple[Any, ...]]
     scores: list[tuple[Any, ...]]
@@ -113,7 +115,9 @@ class Prepared(NamedTuple):
 def prepare(run: Run) -> Prepared:
     """What a run becomes in the database."""
     ours = run.meta.benchctl
-    price = ours.get("price_usd_per_hour")
+    usd, price, currency = ours.get("price_usd_per_hour"), ours.get("price_per_hour"), _text(ours.get("currency"))
+    if price is None and currency in (None, "USD"):
+        price = usd  # as earlier versions wrote it
     outcomes: dict[str, int] = {}
     for one in run.measured:
         outcome = one.outcome._value_
@@ -143,8 +147,9 @@ def prepare(run: Run) -> Prepared:
         place=(
             _text(ours.get("region")),
             _text(ours.get("zone")),
+            None if usd is None else float(usd),
             None if price is None else float(price),
-            _text(ours.get("currency")),
+            currency,
         ),
         outcomes=dict(sorted(outcomes.items())),
         rows=rows,

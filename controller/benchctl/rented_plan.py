@@ -15,8 +15,9 @@ and never more than ``--max-hours``.
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict, deque
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -69,10 +70,7 @@ def lived(job: JobPlan, max_hours: float, disk_gb: int) -> JobPlan:
     if not job.runs:
         return job
     allowances = PREPARE_SECONDS_OF.get(job.server.vendor, PREPARE_SECONDS) + END_SECONDS
-    session = sum(one.limit_seconds for one in job.models if not one.left_out)
-    session += job.fetch_bytes / DOWNLOAD_AT_WORST + BETWEEN_SECONDS
-    if job.expected_seconds is not None:
-        session = min(session, max(EXPECTED_TIMES * job.expected_seconds, SESSION_AT_LEAST))
+    session = session_of(job)
     most = max_hours * 3600 - allowances
     if most < min(SESSION_AT_LEAST, session):
         return replace(
@@ -87,6 +85,15 @@ def lived(job: JobPlan, max_hours: float, disk_gb: int) -> JobPlan:
         lifetime_seconds=seconds + allowances,
         disk_gb=disk_gb or disk_needed(job.fetch_bytes, job.server.own_disk_gb),
     )
+
+
+def session_of(job: JobPlan) -> float:
+    """The most that measuring may take, seconds, before any budget."""
+    session = sum(one.limit_seconds for one in job.models if not one.left_out)
+    session += job.fetch_bytes / DOWNLOAD_AT_WORST + BETWEEN_SECONDS
+    if job.expected_seconds is not None:
+        session = min(session, max(EXPECTED_TIMES * job.expected_seconds, SESSION_AT_LEAST))
+    return session
 
 
 def session_left(job: JobState, now: datetime, *, spent_seconds: float = 0.0) -> int:
@@ -127,20 +134,92 @@ def expected_cost(job: JobPlan, price: Price | None = None) -> float | None:
     price = price or job.server.price
     if price is None or not job.runs:
         return None
-    seconds = job.limit_seconds if job.expected_seconds is None else job.expected_seconds
-    if not job.server.rented:
-        return price.cost(seconds)
-    return money.cost(job.server.vendor, price.per_hour, seconds + USUAL_SECONDS)
+    return money.cost(job.server.vendor, price.per_hour, _usual_seconds(job))
 
 
 def committed_cost(job: JobPlan) -> float | None:
-    """What a job can cost at most, in the currency of its price: its cheapest place over its whole lifetime."""
+    """What a job costs where it is planned, its cheapest place, if its server lives to its end.
+
+    In the currency of its price; nothing without one. Of a server of one's own it is the most that it can cost.
+    """
+    return _whole_cost(job, job.server.price)
+
+
+def dearest_cost(job: JobPlan) -> float | None:
+    """The same where it is dearest among its places, which are tried one after the other where a server is sold out.
+
+    It is what the job's last server can cost at most. Tries that failed before it may have cost something, too.
+    """
     price = job.server.price
+    if price is None:
+        return None
+    listed = [one.price.per_hour for one in job.server.places if one.price and one.price.currency == price.currency]
+    return _whole_cost(job, replace(price, per_hour=max(listed, default=price.per_hour)))
+
+
+def _whole_cost(job: JobPlan, price: Price | None) -> float | None:
     if price is None or not job.runs:
         return None
     if not job.server.rented:
-        return price.cost(job.limit_seconds)
+        return price.cost(job.session_seconds or job.limit_seconds)
     return money.cost(job.server.vendor, price.per_hour, job.lifetime_seconds)
+
+
+def of_budget(jobs: Sequence[JobPlan], currency: str) -> tuple[float, float, dict[str, float]]:
+    """What jobs should cost and what is committed for them at their planned places, in the currency of the budget.
+
+    Returns:
+        Expected, committed, and what one of each other currency counts as.
+    """
+    expected, committed, rates = 0.0, 0.0, {}
+    for job in jobs:
+        price = job.server.price
+        if not job.runs or price is None:
+            continue
+        place = job.server.places[0] if job.server.places else None
+        per_hour = place.budget_per_hour if place and place.budget_per_hour is not None else price.per_hour
+        if price.currency != currency and price.per_hour:
+            rates[price.currency] = per_hour / price.per_hour
+        counted = replace(price, per_hour=per_hour)
+        expected += expected_cost(job, counted) or 0.0
+        committed += _whole_cost(job, counted) or 0.0
+    return expected, committed, rates
+
+
+def whole_seconds(jobs: Sequence[JobPlan], concurrency: int, per_vendor: int) -> float:
+    """How long the jobs take together as they are expected to, started in order as soon as there is room.
+
+    Servers of one's own are all measured at once, and beside the rented ones.
+
+    Args:
+        jobs: jobs that run.
+        concurrency: how many rented servers may exist at once.
+        per_vendor: how many of one vendor.
+    """
+    ends, end = [_usual_seconds(job) for job in jobs if not job.server.rented], 0.0
+    waiting: dict[str, deque[tuple[int, float]]] = defaultdict(deque)
+    for turn, job in enumerate(jobs):
+        if job.server.rented:
+            waiting[job.server.vendor].append((turn, _usual_seconds(job)))
+    alive: list[tuple[float, str]] = []
+    there: Counter[str] = Counter()
+    while any(waiting.values()):
+        room = [(queue[0], vendor) for vendor, queue in waiting.items() if queue and there[vendor] < per_vendor]
+        if not room or len(alive) >= concurrency:
+            end, gone = heapq.heappop(alive)
+            there[gone] -= 1
+            continue
+        (_, seconds), vendor = min(room)
+        waiting[vendor].popleft()
+        there[vendor] += 1
+        heapq.heappush(alive, (end + seconds, vendor))
+        ends.append(end + seconds)
+    return max(ends, default=0.0)
+
+
+def _usual_seconds(job: JobPlan) -> float:
+    seconds = job.limit_seconds if job.expected_seconds is None else job.expected_seconds
+    return seconds + (USUAL_SECONDS if job.server.rented else 0)
 
 
 def in_order(jobs: Sequence[JobPlan]) -> tuple[JobPlan, ...]:
@@ -172,6 +251,11 @@ def within(jobs: Sequence[JobPlan], amount: float, currency: str) -> tuple[JobPl
     Left out are jobs that could never start, because what they can cost at most is more than the whole budget, and
     those that are expected to come when it is used up. While the sweep runs nothing starts that could pass the budget
     (:func:`benchctl.budget.may_start`).
+
+    Args:
+        jobs: the jobs.
+        amount: the most that they may cost, what servers of one's own get already taken off.
+        currency: the budget's.
     """
     chosen: list[JobPlan] = []
     spent = 0.0
@@ -184,10 +268,9 @@ def within(jobs: Sequence[JobPlan], amount: float, currency: str) -> tuple[JobPl
             chosen.append(replace(job, left_out="there is a budget, and what it costs is unknown"))
             continue
         most = money.cost(job.server.vendor, per_hour, job.lifetime_seconds)
-        seconds = job.limit_seconds if job.expected_seconds is None else job.expected_seconds
-        expected = min(most, money.cost(job.server.vendor, per_hour, seconds + USUAL_SECONDS))
+        expected = min(most, money.cost(job.server.vendor, per_hour, _usual_seconds(job)))
         if most > amount:
-            reason = f"could cost {most:.4g} {currency}, and the budget is {amount:.4g}"
+            reason = f"could cost {most:.4g} {currency}, and the budget has {amount:.4g} for it"
         elif spent + expected > amount:
             reason = f"would cost about {expected:.4g} {currency}, {amount - spent:.4g} are left of the budget"
         else:

@@ -142,6 +142,16 @@ class SweepRequest:
         return plain
 
 
+def is_address(url: str) -> bool:
+    """Whether ``url`` is one that can be taken apart: a scheme, then whatever that has behind it."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # a wrong one is found when it is asked for
+    except ValueError:
+        return False
+    return bool(parts.scheme)
+
+
 def _without_password(url: str) -> str:
     parts = urlsplit(url)
     return url if "@" not in parts.netloc else parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

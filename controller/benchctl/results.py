@@ -380,7 +380,7 @@ def _meta(content: bytes | None, lines: Lines) -> RunMeta:
     if abs(values.get("exit_code", 0)) > 2**31 - 1:
         lines.set_aside(META, None, f"its 'exit_code' is none: {values.pop('exit_code')}")
     ours = values.get("benchctl", {})
-    for key in ("price_usd_per_hour", "replica"):
+    for key in ("price_usd_per_hour", "price_per_hour", "replica"):
         number = ours.get(key)
         if number is not None and not (_number(number) is not None and 0 <= number < 2**31):
             lines.set_aside(META, None, f"its '{key}' is no number: {clean(ours.pop(key))[:80]!r}")

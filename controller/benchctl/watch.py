@@ -93,6 +93,7 @@ class Watched:
         out_of_reach_since: since when the host has not answered; nothing while it does.
         problem: why it does not.
         ask_after: when to ask whether it exists still, seconds of the watcher's clock.
+        unheard: whether it was silent when its sweep was resumed, and has been since: what runs there nobody knows.
     """
 
     job: JobState
@@ -107,6 +108,7 @@ class Watched:
     out_of_reach_since: float | None = None
     problem: str = ""
     ask_after: float = 0.0
+    unheard: bool = False
 
     @property
     def target(self) -> Target:
@@ -140,6 +142,8 @@ class Watcher:
         keep_progress: Callable[[JobState, Mapping[str, Any]], None],
         lost: Callable[[JobState], str] = lambda _job: "",
         overdue: Callable[[JobState], str] = lambda _job: "",
+        out_of_reach: Callable[[JobState], None] = lambda _job: None,
+        heard: Callable[[JobState, Increment], bool] = lambda _job, _increment: True,
         patience_seconds: float = UNREACHABLE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -153,17 +157,20 @@ class Watcher:
             keep_progress: keeps the live progress for whoever asks.
             lost: why a host that does not answer never will again; empty where it may.
             overdue: why a measurement that goes on has to end now; empty where it may go on.
+            out_of_reach: told at each look in vain of a host; it must not take long.
+            heard: takes the first word of a host that was ``unheard``; says whether there is a measurement to watch.
             patience_seconds: how long a host may be out of reach.
             clock: monotonic seconds.
         """
         self._poller, self._view, self._clock = poller, view, clock
         self._lost, self._overdue, self._patience_seconds = lost, overdue, patience_seconds
+        self._tell_out_of_reach, self._heard = out_of_reach, heard
         self._restart, self._diagnose, self._keep_progress = restart, diagnose, keep_progress
         self._watched: dict[str, Watched] = {}
 
-    def add(self, job: JobState, folder: Path, state_dir: str, *, just_started: bool) -> None:
-        """Watch a job whose measurement was started just now, or was running already."""
-        watched = Watched(job, folder, state_dir, history_of(folder))
+    def add(self, job: JobState, folder: Path, state_dir: str, *, just_started: bool, unheard: bool = False) -> None:
+        """Watch a job whose measurement was started just now, or was running already; ``unheard``: or may be."""
+        watched = Watched(job, folder, state_dir, history_of(folder), unheard=unheard)
         # Without a start of ours there is nothing to wait for: an end that is on record is the end.
         watched.offset_at_start = lake.journal_offset(folder) if just_started else -1
         watched.started = self._clock()
@@ -188,6 +195,11 @@ class Watcher:
             end = self._out_of_reach(watched, result.problem)
             return end or (Ended(watched.job, "failed", overdue, reached=False) if overdue else None)
         watched.out_of_reach_since, watched.problem, watched.status = None, "", increment.status
+        if watched.unheard:
+            watched.unheard = False
+            if not self._heard(watched.job, increment):
+                del self._watched[watched.job.job]
+                return None
         self._keep(watched, increment)
         if increment.alive and overdue:
             return Ended(watched.job, "failed", overdue)
@@ -252,6 +264,7 @@ class Watcher:
             watched.out_of_reach_since = now
             self._view.say(f"{watched.job.job}: out of reach, the measurement goes on by itself. {problem}")
         watched.problem = problem
+        self._tell_out_of_reach(watched.job)
         if now >= watched.ask_after:
             watched.ask_after = now + LOST_SECONDS
             lost = self._lost(watched.job)

@@ -196,6 +196,48 @@ def test_what_befalls_one_instance_ends_in_words_and_touches_no_other(
     assert all(n == kinds < 3 for name, (n, kinds) in found.items() if name in WORDS), found
 
 
+def await_outcome(world: Emulated, server: str, sweep: sweeping.Running) -> Instance:
+    """The instance of a type, as soon as the first scenario has ended on it."""
+    deadline = time.monotonic() + 400
+    while not ((instance := instance_of(world, server)) and has_an_outcome(instance)):
+        assert sweep.process.poll() is None, sweep.said()
+        assert time.monotonic() < deadline, sweep.said()
+        time.sleep(0.2)
+    return instance
+
+
+def test_a_resumed_sweep_keeps_a_live_server_that_is_silent_and_replaces_one_that_is_gone(
+    benchctl: Run, begin: Callable[..., sweeping.Running], backed_world: Emulated, tmp_path: Path
+) -> None:
+    """Kill -9, and the server is taken back: another is made. Kill -9, and its network is cut a while: none is made."""
+    sweeping.hetzner_catalogue(benchctl, tmp_path, "cx42")
+    suite = sweeping.write_suite(tmp_path, "some", "{pp: {16: 0.01}, tg: {16: 0.01, 128: 0.01}}")
+    paced = sweeping.write_paced_llama_bench(tmp_path / "llama-bench", {"pp16": 0.2, "tg16": 0.5, "tg128": 30.0})
+    options = ("--vendors", "hetzner", "--servers", "cx42", "--suite", str(suite), "--llama-bench", str(paced))
+    sweep = begin("sweep", *options, *sweeping.SYNTHETIC)
+    await_outcome(backed_world, "cx42", sweep)
+    sweep.process.kill()
+    sweep.wait()
+    (first,) = backed_world.names("hetzner", "server")
+    assert backed_world.vanish("hetzner", first)
+
+    sweep = begin("sweep", "--resume", "last")
+    second = await_outcome(backed_world, "cx42", sweep)
+    sweep.process.kill()
+    sweep.wait()
+    befall(backed_world, "cx42", second)
+
+    sweep = begin("sweep", "--resume", "last")
+    sweep.until("cx42: out of reach")
+    second.inside("-n", "iptables", "-F", "INPUT")
+    assert sweep.wait() == 0, sweep.said()
+    made = backed_world.journal(vendor="hetzner", call="create", kind="server")
+    assert [one["name"] == first for one in made] == [True, False], sweep.said()
+    assert backed_world.alive() == [], sweep.said()
+    counted = sweeping.rows(benchctl, "SELECT task, tokens, count(*) AS n FROM measurement GROUP BY 1, 2 ORDER BY 1, 2")
+    assert [tuple(one.values()) for one in counted] == [("pp", 16, 1), ("tg", 16, 1), ("tg", 128, 1)]
+
+
 def befall(world: Emulated, server: str, instance: Instance) -> None:
     """What :data:`TYPES` says."""
     if server == "cx32":

@@ -1,7 +1,8 @@
 """``benchctl replay`` on a sample of the recorded corpus: real runs, the real policy, the goals at their looser end.
 
-The corpus is not part of the project: BENCHCTL_TEST_CORPUS names the folder with it, by default ``../shared/corpus``
-beside the checkout. Where it is not there its test skips and says so. All of it: tests/benchmarks/replay_goals.py.
+The corpus is not part of the project: it lies in the folder that BENCHCTL_TEST_CORPUS names, else in one beside the
+checkout (tests/corpus.py). Where it is not there its test skips and says so. All of it is in
+tests/benchmarks/replay_goals.py.
 """
 
 from __future__ import annotations

@@ -797,7 +797,7 @@ class Aws(Vendor):
         by_id = any(re.fullmatch(r"\w+Ids?\.1", key) for key in asked)
         self.world.api(Call(self.name, "read" if by_id else "list", kind, region))
         if kind == "spot-request":
-            return self._spot_requests(asked)
+            return self._spot_requests(region, asked)
         token = int(asked.pop("NextToken", "0") or 0)
         asked.pop("MaxResults", None)
         keep, asked = _unknown_filter(action, asked)
@@ -828,14 +828,15 @@ class Aws(Vendor):
             self._pages[about] = {one.id for one in self.store.alive(kind)} - shown
         return self._pages[about]
 
-    def _spot_requests(self, asked: Mapping[str, str]) -> Response:
+    def _spot_requests(self, region: str, asked: Mapping[str, str]) -> Response:
         pattern = next(
             (asked[f"Filter.{n}.Value.1"] for n in (1, 2) if asked.get(f"Filter.{n}.Name") == "launch.key-name"), ""
         )
         rows = "".join(
             f"<item><spotInstanceRequestId>{one.id}</spotInstanceRequestId><state>{one.data['state']}</state>"
-            f"<type>one-time</type><instanceId>{one.data['server']}</instanceId></item>"
-            for one in self.store.listed("spot-request")
+            f"<type>one-time</type><instanceId>{one.data['server']}</instanceId>"
+            f"<launchSpecification><keyName>{one.data['key']}</keyName></launchSpecification></item>"
+            for one in self.store.listed("spot-request", lambda one: one.data["region"] == region)
             if pattern and fnmatch.fnmatch(one.data["key"], pattern)
         )
         return _xml("DescribeSpotInstanceRequests", f"<spotInstanceRequestSet>{rows}</spotInstanceRequestSet>")

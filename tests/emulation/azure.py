@@ -193,6 +193,16 @@ class Azure(Vendor):
         thing = self.store.get(self.kind_of(token), identifier)
         return None if thing is None else {"name": thing.name, **self._outputs(thing)}
 
+    def update(
+        self, token: str, identifier: str, state: Mapping[str, Any], inputs: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """A firewall's rules are set anew; of nothing else of ours anything changes."""
+        thing = self.store.get(self.kind_of(token), identifier)
+        if thing is None or thing.kind != "firewall" or thing.data.get("tags") != inputs.get("tags"):
+            return super().update(token, identifier, state, inputs)
+        thing.data.update(_kept(inputs))
+        return {"name": thing.name, **self._outputs(thing)}
+
     def delete(self, token: str, identifier: str, state: Mapping[str, Any]) -> None:  # noqa: ARG002
         thing = self.store.get(self.kind_of(token), identifier)
         if thing is not None:

@@ -14,11 +14,14 @@ DENIED = "denied"  # an organisation's policy forbids it, at AWS
 SLOW = "slow"  # the call takes `seconds` longer
 HOLD = "hold"  # the call waits until the test says `release`, or HOLD_SECONDS at most
 AFTER = "after"  # a create that fails after the server was made, and the engine is told of nothing
+AFTER_THROTTLED = "after-throttled"  # the same, and what the vendor says is that it was asked too often
 AFTER_KEPT = "after-kept"  # the same, and the engine keeps what was made in its state
 FAILS = "fails"  # a delete that fails, in the vendor's words for an outage
 LIES = "lies"  # a delete that says done and did nothing
+UNREACHABLE = "unreachable"  # a zone, or a region's own things, of which Google's lists of all of them say nothing
 
-EFFECTS = (QUOTA, STOCK, THROTTLED, UNAUTHORIZED, OUTAGE, TIMEOUT, DENIED, SLOW, HOLD, AFTER, AFTER_KEPT, FAILS, LIES)
+LATE = (AFTER, AFTER_THROTTLED, AFTER_KEPT)
+EFFECTS = (QUOTA, STOCK, THROTTLED, UNAUTHORIZED, OUTAGE, TIMEOUT, DENIED, SLOW, HOLD, *LATE, FAILS, LIES, UNREACHABLE)
 
 
 HOLD_SECONDS = 300.0
@@ -100,7 +103,17 @@ class Faults:
         struck: list[Fault] = []
         with self._lock:
             for fault in self._script:
+                if fault.effect == UNREACHABLE:
+                    continue
                 if fault.matches(call) and (fault.effect in DELAYS or all(one.effect in DELAYS for one in struck)):
                     fault.times -= 1
                     struck.append(fault)
         return struck
+
+    def unreachable(self, call: Call) -> bool:
+        """Whether a list says nothing of this place."""
+        with self._lock:
+            struck = [one for one in self._script if one.effect == UNREACHABLE and one.matches(call)]
+            for fault in struck[:1]:
+                fault.times -= 1
+            return bool(struck)

@@ -51,6 +51,10 @@ class Emulated:
         """The vendor's API answers with its words for an outage, to the engine and to its client, until told else."""
         self._control("down", vendor=vendor, down=down)
 
+    def limit(self, vendor: str, servers: int) -> None:
+        """The account may have so many servers at once; one more is refused in the vendor's words for a quota."""
+        self._control("limit", vendor=vendor, servers=servers)
+
     def lag(self, vendor: str, **lag: float) -> None:
         """Lists lag behind: see ``store.Lag``."""
         self._control("lag", vendor=vendor, **lag)

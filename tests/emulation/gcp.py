@@ -569,17 +569,29 @@ class Gcp(Vendor):
         return page, {"nextPageToken": fresh}
 
     def _aggregated(self, kind: str, listed: str, request: Request) -> Response:
+        """A part of a list has to be asked for: https://cloud.google.com/compute/docs/reference/rest/v1/instances says
+        "to prevent failure ... set the returnPartialSuccess parameter to true".
+        """  # noqa: D205
         page, more = self._wanted(kind, request)
+        places = [f"zones/{one}" for one in ZONES]
+        if kind == "address":
+            places = ["global", *sorted({f"regions/{one.rpartition('-')[0]}" for one in ZONES})]
         scopes: dict[str, Any] = {
-            f"zones/{zone}": {
-                "warning": {"code": "NO_RESULTS_ON_PAGE", "message": f"There are no results for '{zone}'."}
-            }
-            for zone in ZONES
+            one: {"warning": {"code": "NO_RESULTS_ON_PAGE", "message": f"There are no results for '{one}'."}}
+            for one in places
         }
         for one in page:
             scope = f"zones/{one.data['zone']}"
             scopes.setdefault(scope, {}).setdefault(listed, []).append(self._shown(one))
             scopes[scope].pop("warning", None)
+        away = [
+            one for one in places
+            if self.world.faults.unreachable(Call(self.name, "list", kind, one.rpartition("/")[2]))
+        ]  # fmt: skip
+        if away and request.query.get("returnPartialSuccess") != "true":
+            raise self.outage()
+        for one in away:
+            scopes[one] = {"warning": {"code": "UNREACHABLE", "message": f"'{one}' is unreachable."}}
         return Response(json={"kind": f"compute#{SINGULAR[kind]}AggregatedList", "items": scopes, **more})
 
     def _list(self, kind: str, request: Request) -> Response:

@@ -81,7 +81,7 @@ def ssh(folder: Path, address: str, user: str, host_key: str, *command: str) -> 
         "UserKnownHostsFile": known,
         "GlobalKnownHostsFile": "/dev/null",
         "IdentitiesOnly": "yes",
-        "ConnectTimeout": "5",
+        "ConnectTimeout": "60",
         "ControlPath": "none",
     }
     flags = [f"-o{name}={value}" for name, value in options.items()]

@@ -330,6 +330,16 @@ class UpCloud(Vendor):
             return None
         return self._state(server, state) if token == SERVER else {}
 
+    def update(
+        self, token: str, identifier: str, state: Mapping[str, Any], inputs: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """A server's rules are set anew, all at once; of nothing else of ours anything changes."""
+        server = self.store.get("server", identifier)
+        if token != RULES_OF_SERVER or server is None or inputs.get("serverId") != server.id:
+            return super().update(token, identifier, state, inputs)
+        server.data["firewall_rules"] = list(inputs.get("firewallRules") or ())
+        return {}
+
     def delete(self, token: str, identifier: str, state: Mapping[str, Any]) -> None:
         server = self.store.get("server", identifier)
         if server is None:

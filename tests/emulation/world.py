@@ -40,7 +40,7 @@ VENDORS = ("hetzner", "gcp", "aws", "azure", "upcloud")
 
 POLL_SECONDS = 0.5
 
-RESET_SECONDS = 10.0
+RESET_SECONDS = 60.0
 """How long a reset waits for calls that are under way."""
 
 
@@ -50,9 +50,11 @@ class World:
     def __init__(self, cache: Path, containers: bool, owner: str) -> None:
         self.faults, self.journal = Faults(), list[dict[str, Any]]()
         self.down: set[str] = set()
+        self.limits: dict[str, int] = {}
         self.backing = Backing(cache, containers, owner)
         self._lock, self._released = threading.Lock(), threading.Event()
         self._login: ContextVar[tuple[Mapping[str, Any], Mapping[str, str]]] = ContextVar("login", default=({}, {}))
+        self._release_of: ContextVar[threading.Event] = ContextVar("release")
         self.vendors: dict[str, Vendor] = {}
         for name in VENDORS:
             if importlib.util.find_spec(f"emulation.{name}"):
@@ -106,9 +108,13 @@ class World:
         raise Refused(f"no such call: {name}")
 
     def _create(self, vendor: Vendor, token: str, inputs: Mapping[str, Any], late: str) -> dict[str, Any]:
+        limit = self.limits.get(vendor.name)
+        if limit is not None and vendor.kind_of(token) == "server" and len(vendor.store.alive("server")) >= limit:
+            raise vendor.words(faults.QUOTA, inputs)
         identifier, state = vendor.create(token, inputs)
-        if late in (faults.AFTER, faults.AFTER_KEPT):
-            refused = vendor.words(faults.TIMEOUT, inputs)
+        if late in faults.LATE:
+            throttled = late == faults.AFTER_THROTTLED
+            refused = vendor.words(faults.THROTTLED if throttled else faults.TIMEOUT, inputs)
             if late == faults.AFTER_KEPT:
                 refused.made = identifier, {**inputs, **state}
             raise refused
@@ -129,10 +135,10 @@ class World:
             if fault.effect == faults.SLOW:
                 time.sleep(fault.seconds)
             elif fault.effect == faults.HOLD:
-                self._released.wait(faults.HOLD_SECONDS)
+                self._release_of.get().wait(faults.HOLD_SECONDS)
             elif fault.effect == faults.FAILS:
                 raise vendor.outage()
-            elif fault.effect in (faults.AFTER, faults.AFTER_KEPT, faults.LIES):
+            elif fault.effect in (*faults.LATE, faults.LIES):
                 return fault.effect
             else:
                 raise vendor.words(fault.effect, inputs)
@@ -142,6 +148,8 @@ class World:
     def noted(self, call: Call) -> Any:
         """Keep a call in the journal, with how it ended."""
         entry = {**vars(call), "began": time.time(), "ended": None, "said": None}
+        # a test that has seen the call in the journal may let it go on before it waits
+        self._release_of.set(self._released)
         with self._lock:
             self.journal.append(entry)
         try:
@@ -171,6 +179,9 @@ class World:
 
     def _control_down(self, vendor: str, down: bool) -> None:
         (self.down.add if down else self.down.discard)(vendor)
+
+    def _control_limit(self, vendor: str, servers: int) -> None:
+        self.limits[vendor] = servers
 
     def _control_lag(self, vendor: str, **lag: Any) -> None:
         self.vendors[vendor].store.lag = Lag(**lag)
@@ -204,6 +215,7 @@ class World:
     def _control_reset(self) -> None:
         self.faults.clear()
         self.down.clear()
+        self.limits.clear()
         # a call that is under way would make its thing after everything was forgotten
         deadline = time.monotonic() + RESET_SECONDS
         self._control_release()

@@ -8,17 +8,25 @@ import pytest
 from benchctl.clouds.aws import CLOUD
 from benchctl.clouds.aws_client import AwsClient
 from benchctl.clouds.cloud import ClosedRegionError, CloudError, PartialListError
+from benchctl.clouds.reaper import Outcome, Patience, reap
+from benchctl.clouds.spec import SHARED_JOB
+from benchctl.clouds.verdicts import Book, Owners
+from benchctl.db.engine import open_database
+from benchctl.ledger import JobState, Ledger
 from benchctl.refusals import Refusal, classify
+from benchctl.request import SweepRequest
 from emulation import aws as emulated_aws
 from emulation.engine import Engine, killed_in_create, nothing_written_holds, said_about
 from emulation.provider import Forwarding
 from emulation.specs import SWEEP, instance_spec, key_pair, refuses_another_host_key, shared_spec, ssh
+from llama_bench_core.suite import Suite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from benchctl.clouds.spec import InstanceSpec
+    from benchctl.home import Home
     from emulation.fixtures import Emulated
     from emulation.refusals import Rule
 
@@ -272,6 +280,53 @@ def test_everything_is_deleted_whatever_the_order(world: Emulated, engine: Engin
                 client.delete(one)
                 client.delete(one)  # what is gone is deleted
     assert client.find() == []
+    assert world.alive("aws") == []
+
+
+def test_a_spot_request_is_of_its_servers_job(world: Emulated, engine: Engine, client: AwsClient) -> None:
+    """Nobody tags it: its server says whose it is and, once that is gone, the sweep's key, or the key's mere name."""
+    spec = instance_spec("aws", "m7i.large", REGION, spot=True)
+    rent(engine, spec)
+
+    def listed(kind: str) -> Any:
+        return next(one for one in client.find() if one.kind == kind)
+
+    request = listed("spot-request")
+    assert (request.sweep, request.job, request.expires_at) == (SWEEP, spec.labels["benchctl-job"], spec.expires_at)
+    assert request.name == f"{spec.name}-{request.id}"
+    world.lag("aws", lingers_for_lists=1000)
+    client.delete(listed("server"))
+    request = listed("spot-request")
+    assert (request.sweep, request.job) == (SWEEP, SHARED_JOB)
+    assert request.expires_at
+    client.delete(listed("key"))
+    request = listed("spot-request")
+    assert request.sweep == ""
+    waits = JobState("m7i", "aws", "m7i.large", "h", lifetime_seconds=3600, region=REGION, attempt=1)
+    assert Owners([Book(SWEEP, (waits,))]).of(request) == (SWEEP, SHARED_JOB)
+
+
+def test_a_reaper_ends_a_spot_request_before_its_server(
+    world: Emulated, engine: Engine, client: AwsClient, home: Home
+) -> None:
+    """Of a sweep that nobody runs, and without --all: nothing that could start the server again is left."""
+    spec = instance_spec("aws", "m7i.large", REGION, spot=True)
+    rent(engine, spec)
+    database = open_database(home.ensure().database_url)
+    job = JobState(
+        job=spec.labels["benchctl-job"], vendor="aws", server="m7i.large", host=spec.name, lifetime_seconds=3600,
+        attempt=1, stage="benching", status="running", region=REGION,
+    )  # fmt: skip
+    suite = Suite.from_dict({"name": "some", "models": ["m"], "scenarios": {"pp": {16: 2}}})
+    Ledger.create(home, database, SweepRequest(("aws",), suite, ()), [job], sweep=SWEEP)
+    patience = Patience(300, 0.01, 0.05, settle_seconds=0)
+    report = reap(home, database, clients={"aws": client}, environment=world.environment, patience=patience)
+    database.dispose()
+    assert report.clean
+    assert {one.outcome for one in report.findings} == {Outcome.DESTROYED}
+    assert {one.verdict.resource.kind for one in report.findings} >= {"spot-request", "server"}
+    ended = [one["kind"] for one in world.journal(vendor="aws", call="delete", via="api")]
+    assert ended[:2] == ["spot-request", "server"]
     assert world.alive("aws") == []
 
 

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import struct
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from benchctl.db.engine import open_database, reading, writing
 from benchctl.db.prices import newest_rates
 from benchctl.db.schema import JobAttempt
 from benchctl.errors import UsageError
-from catalog_files import CX22, G2, KINDS, Kind, Line, cpu_lines, write_database, write_prices, write_rates
+from catalog_files import CX22, G2, KINDS, REGIONS, Kind, Line, cpu_lines, write_database, write_prices, write_rates
 from click import Context
 
 if TYPE_CHECKING:
@@ -206,6 +207,23 @@ def test_a_plan_says_what_it_would_cost_and_commit(filled: Run) -> None:
     assert "1 server has a GPU" in done.output
 
 
+def test_a_plan_says_what_the_dearest_places_would_cost(filled: Run, tmp_path: Path) -> None:
+    """Where a server is sold out dearer places follow: that figure, too, is what a person says yes to."""
+    cheap = Line(CX22.name, 0.008, vendor="hetzner", region="fsn1", currency="EUR")
+    lines = (cheap, replace(cheap, region="nbg1", price=0.08))
+    catalogue = write_database(
+        tmp_path / "b.db", (CX22,), regions=(*REGIONS, ("hcloud", "3", "nbg1", "Nuremberg", "[]"))
+    )
+    done = filled("catalog", "import", catalogue, write_prices(tmp_path / "q.csv", *lines))
+    assert done.exit_code == 0, done.output
+    asked_for = ("plan", "--vendors", "hetzner", "--servers", "cx22")
+    said = filled(*asked_for).output
+    assert re.search(r"committed, if all live to their end, 0\.0080 EUR, or 0\.080 EUR where each is dearest", said)
+    assert "only --budget is a limit of the whole" in said
+    (row, *_) = json.loads(filled(*asked_for, "--json").stdout)
+    assert (row["job_committed_cost"], row["job_dearest_cost"]) == (0.008, 0.08)
+
+
 def test_a_plan_for_machines_has_every_figure(filled: Run) -> None:
     """One object per model of each job, and those left out."""
     done = filled("plan", "--vendors", "gcp", "--servers", "g2-standard-4,t2a-*", "--json")
@@ -216,7 +234,7 @@ def test_a_plan_for_machines_has_every_figure(filled: Run) -> None:
     assert first["lifetime_seconds"] > first["session_seconds"] > 0
     assert (first["disk_gb"], first["places"], first["region"], first["gpus"]) == (75, 1, "us-central1", 1)
     assert first["job_committed_cost"] == pytest.approx(0.70 * first["lifetime_seconds"] / 3600)
-    assert 0 < first["job_expected_cost"] < first["job_committed_cost"]
+    assert 0 < first["job_expected_cost"] < first["job_committed_cost"] == first["job_dearest_cost"]
     (arm,) = [row for row in rows if row["server"] == "t2a-standard-4"]
     assert arm["left_out"].startswith("its CPU is arm64")
     assert arm["model"] is None
@@ -251,6 +269,12 @@ def test_a_budget_counts_in_its_own_currency_with_a_dated_rate(filled: Run, home
     rates = write_rates(tmp_path / "r.csv", "EUR,2025-04-28,1.25,ECB")
     assert filled("catalog", "import", "--rates", rates).exit_code == 0
     plan = plan_of(asked(budget="5USD"), home)
+    said = filled("plan", "--vendors", "gcp,hetzner", "--servers", "g2-standard-4,cx22", "--budget", "5USD").output
+    assert re.search(r"Budget: 0\.\d+ of 5 USD committed at the planned places, about 0\.\d+ expected; 1 EUR is", said)
+    assert "1 EUR is reckoned as 1.250 USD." in said
+    assert re.search(
+        r"All together: 2 servers, about 0\.0080 EUR \+ 0\.\d+ USD, in about \d+ min.* with 8 at once", said
+    )
     cx22 = next(job for job in plan.running if job.server.name == "cx22")
     assert cx22.server.places[0].budget_per_hour == pytest.approx(0.01)
     (dear,) = [job for job in plan.jobs if job.server.name == "dear-1"]
@@ -258,6 +282,25 @@ def test_a_budget_counts_in_its_own_currency_with_a_dated_rate(filled: Run, home
     (job,) = [one for one in jobs_of_plan(plan) if one.server == "cx22"]
     assert job.places[0]["budget_per_hour"] == pytest.approx(0.01)
     assert (job.server_id, job.vendor, job.lifetime_seconds) == ("104", "hcloud", cx22.lifetime_seconds)
+
+
+def test_one_budget_is_for_the_servers_of_an_inventory_and_for_rented_ones(
+    filled: Run, home: Home, tmp_path: Path
+) -> None:
+    """What the own one may cost is taken off first, and the plan says how much of the whole is committed."""
+    hosts = tmp_path / "hosts.yml"
+    hosts.write_text("bench:\n  hosts:\n    mine: {benchctl_price: 1USD/h}\n")
+    mixed = {"vendors": "ssh,gcp", "inventory": hosts, "servers": "mine,g2-standard-4"}
+    plan = plan_of(asked(**mixed, budget="5USD"), home)
+    mine, rented = plan.running
+    share = mine.session_seconds / 3600
+    assert 0 < share < 4
+    least = share + 0.70 * rented.lifetime_seconds / 3600
+    options = [word for name, value in mixed.items() for word in (f"--{name}", value)]
+    said = filled("plan", *options, "--budget", f"{least + 0.01:.3f}USD").output
+    assert re.search(rf"Budget: {least:.2f} of [\d.]+ USD committed", said), said
+    said = filled("plan", *options, "--budget", f"{least - 0.01:.3f}USD").output
+    assert "gcp/g2-standard-4: each could cost more than all that the budget has for it" in said
 
 
 def test_a_budget_of_nothing_plans_and_begins_nothing(filled: Run, home: Home) -> None:

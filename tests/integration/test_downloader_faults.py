@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,9 +32,12 @@ if TYPE_CHECKING:
 CORE = str(Path(disk.__file__).resolve().parent.parent)
 BODY = b"GGUF" + random.Random(1).randbytes(2_000_000)  # noqa: S311 - the same bytes in every run
 SHA256 = hashlib.sha256(BODY).hexdigest()
-FINE = FetchSettings(stall_seconds=0.4, reserve_bytes=0, chunk_bytes=256 * 1024, split_bytes=64 * 1024)
+FINE = FetchSettings(reserve_bytes=0, chunk_bytes=256 * 1024, split_bytes=64 * 1024)
 UNDIVIDED = FetchSettings(reserve_bytes=0, split_bytes=len(BODY))
-LIMIT = 20
+LIMIT = 60
+SLOW = 20_000
+"""Bytes per second of a connection that is still at work when this machine has stood still for ten seconds: the server
+then sends all at once what it has not sent meanwhile."""
 
 
 @pytest.fixture
@@ -179,17 +183,17 @@ def test_a_stalled_connection_is_made_anew(web_server: Server, case: Case) -> No
     """After the stall time, not for ever."""
     web_server.serve("/m.gguf", BODY, *[Manner(stall_after=70_000)] * 3)
     began = time.monotonic()
-    assert_whole(case, case.get(model(web_server)))
-    assert 0.3 < time.monotonic() - began < 20
+    assert_whole(case, case.get(model(web_server), replace(FINE, stall_seconds=0.4)))
+    assert 0.3 < time.monotonic() - began < 60
     assert any("stalled" in sentence for _, _, sentence in case.events)
 
 
 def test_a_slow_connection_does_not_hold_up_the_end(web_server: Server, case: Case) -> None:
     """The others take over what it would need long for."""
-    web_server.serve("/m.gguf", BODY, Manner(bytes_per_second=50_000))
+    web_server.serve("/m.gguf", BODY, Manner(bytes_per_second=5_000))
     began = time.monotonic()
-    assert_whole(case, case.get(model(web_server)))
-    assert time.monotonic() - began < 4  # alone it would take 5 s for its first chunk of 256 KiB, 10 s for 500 kB
+    assert_whole(case, case.get(model(web_server), replace(FINE, split_bytes=4096)))
+    assert time.monotonic() - began < 40  # alone it would take 52 s for its first chunk of 256 KiB
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
@@ -355,13 +359,13 @@ def test_stop_is_quick_and_the_next_session_goes_on(web_server: Server, case: Ca
     wait_until(lambda: supply.status()["m"]["bytes"] >= 4 * 200_000)
     began = time.monotonic()
     supply.stop()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     assert supply.wait("m") is None
-    assert case.files() == {"m.gguf.part", "m.gguf.part.json"}
+    wait_until(lambda: case.files() == {"m.gguf.part", "m.gguf.part.json"})
     web_server.serve("/m.gguf", BODY)
     before = len(web_server.requests())
     assert_whole(case, case.get(model(web_server), UNDIVIDED))
-    assert sum(one.sent for one in web_server.requests()[before:]) == len(BODY) - 800_000
+    assert bytes_sent(web_server, before, len(BODY) - 800_000) == len(BODY) - 800_000
 
 
 def test_stop_does_not_wait_for_a_server_that_is_silent(case: Case) -> None:
@@ -372,12 +376,12 @@ def test_stop_does_not_wait_for_a_server_that_is_silent(case: Case) -> None:
         silent.accept()[0].close()
         began = time.monotonic()
         supply.stop()
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
 
 
 def test_an_abandoned_download_stops_and_frees_the_disk(web_server: Server, case: Case) -> None:
     """The next model comes at once; what waits for the abandoned one hears why."""
-    web_server.serve("/m.gguf", BODY, manner=Manner(bytes_per_second=100_000))
+    web_server.serve("/m.gguf", BODY, manner=Manner(bytes_per_second=SLOW))
     web_server.serve("/n", BODY)
     supply = case.start(model(web_server), Model("n", "n.gguf", bytes=len(BODY) + 0, url=web_server.url("/n")))
     wait_until(lambda: supply.status()["m"]["bytes"] > 0)
@@ -392,21 +396,25 @@ def test_an_abandoned_download_stops_and_frees_the_disk(web_server: Server, case
 
 def test_the_speed_and_the_time_of_arrival_are_told(web_server: Server, case: Case) -> None:
     """From what is measured, for what is under way and for what stands in line."""
-    web_server.serve("/m.gguf", BODY, manner=Manner(bytes_per_second=100_000))
+    web_server.serve("/m.gguf", BODY, manner=Manner(bytes_per_second=SLOW))
     later = Model("later", "later.gguf", bytes=10_000_000, url=web_server.url("/later"))
     supply = case.start(model(web_server), later)
-    wait_until(
-        lambda: (supply.status()["m"]["bytes_per_second"] or 0) > 100_000 and supply.status()["m"]["bytes"] > 2e5
-    )
-    status = supply.status()["m"]
+    seen: list[dict[str, Any]] = []
+
+    def is_measured() -> bool:
+        seen.append(supply.status()["m"])
+        return (seen[-1]["bytes_per_second"] or 0) > SLOW and seen[-1]["bytes"] > 1e5
+
+    wait_until(is_measured)
+    status = seen[-1]
     assert status["status"] == "downloading"
     assert status["bytes_total"] == len(BODY)
-    assert status["bytes_per_second"] < 800_000  # four connections of 100,000 each
+    assert status["bytes_per_second"] < 8 * SLOW  # four connections, each at that pace
     soon, late = supply.estimate_ready("m"), supply.estimate_ready("later")
     assert soon is not None
     assert late is not None
-    assert 1 < soon < 20
-    assert soon + 10 < late < soon + 100
+    assert 1 < soon < 120
+    assert soon + 10 < late < soon + 600
 
 
 TMPFS_BYTES = 4 * 1024**2
@@ -445,7 +453,7 @@ def test_a_disk_that_fills_in_the_middle_ends_the_model_and_is_not_left_full(
     web_server: Server, small_disk: Path, ranges: bool
 ) -> None:
     """Another program takes the space while the model comes; a smaller model may still fit after it."""
-    web_server.serve("/m.gguf", BODY, manner=Manner(bytes_per_second=400_000, ranges=ranges, chunked=not ranges))
+    web_server.serve("/m.gguf", BODY, manner=Manner(bytes_per_second=SLOW, ranges=ranges, chunked=not ranges))
     case = Case(small_disk / "models")
     fetch = FetchSettings(reserve_bytes=0, chunk_bytes=200_000, split_bytes=100_000)
     supply = case.start(model(web_server), fetch=fetch)
@@ -455,7 +463,7 @@ def test_a_disk_that_fills_in_the_middle_ends_the_model_and_is_not_left_full(
     assert_failed(supply.wait("m", LIMIT), Outcome.NO_DISK, "disk")
     assert case.files() == set()
     (small_disk / "other").unlink()
-    assert disk.free_bytes(small_disk) > TMPFS_BYTES - 200_000
+    wait_until(lambda: disk.free_bytes(small_disk) > TMPFS_BYTES - 200_000)
     case.stop()
 
 
@@ -502,7 +510,7 @@ def program(wanted: Model, folder: Path) -> subprocess.Popen[str]:
 
 def test_after_kill_9_only_missing_ranges_are_asked_for(web_server: Server, case: Case) -> None:
     """The account beside the file is true at every moment, and the lock dies with its holder."""
-    web_server.serve("/m.gguf", BODY, manner=Manner(bytes_per_second=150_000))
+    web_server.serve("/m.gguf", BODY, manner=Manner(bytes_per_second=SLOW))
     running = program(model(web_server), case.folder)
     account = case.folder / "m.gguf.part.json"
     try:
@@ -523,7 +531,7 @@ def test_after_kill_9_only_missing_ranges_are_asked_for(web_server: Server, case
         assert one.end is not None
         assert any(start <= one.start < one.end <= end for start, end in missing)
         assert one.headers["if-range"] == '"one"'
-    assert sum(one.sent for one in asked) == still
+    assert bytes_sent(web_server, before, still) == still
 
 
 def test_two_sessions_on_one_folder_download_once(web_server: Server, case: Case) -> None:
@@ -547,3 +555,13 @@ def wait_until(true: Callable[[], bool]) -> None:
     while not true():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.01)
+
+
+def bytes_sent(web: Server, before: int, expected: int) -> int:
+    """Bytes of all answers after the first so many; the server counts after it has sent, so it may be a moment late."""
+
+    def sent() -> int:
+        return sum(one.sent for one in web.requests()[before:])
+
+    wait_until(lambda: sent() >= expected)
+    return sent()

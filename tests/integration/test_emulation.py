@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 from emulation import hetzner
 from emulation.engine import starts_a_server_and_waits
+from emulation.faults import Call, Fault
 from emulation.provider import Forwarding
 from emulation.specs import key_pair
+from emulation.world import World
 from lab.podman import LABEL, podman
 
 if TYPE_CHECKING:
@@ -42,6 +44,23 @@ def test_what_is_under_way_at_a_reset_is_forgotten_too(world: Emulated) -> None:
     assert world.journal() == []
 
 
+def test_what_the_journal_shows_can_be_let_go(tmp_path: Path) -> None:
+    """Also in the moment before it begins to wait."""
+    world, call = World(tmp_path, False, ""), Call("hetzner", "create")
+    world.faults.add(Fault("hold"))
+
+    def create() -> None:
+        with world.noted(call):
+            world.control("release", {})
+            world.strike(call, {})
+
+    creating = threading.Thread(target=create, daemon=True)
+    creating.start()
+    creating.join(60)
+    world.backing.close()
+    assert not creating.is_alive()
+
+
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("podman"), reason="needs root, and podman")
 def test_a_killed_test_leaves_no_world_and_no_container(cache: Path, tmp_path: Path) -> None:
     here, there = multiprocessing.Pipe()
@@ -50,13 +69,13 @@ def test_a_killed_test_leaves_no_world_and_no_container(cache: Path, tmp_path: P
     )
     child.start()
     try:
-        assert here.poll(120), "it did not start"
+        assert here.poll(400), "it did not start"
         whose, url = here.recv()
         assert len(_containers(whose)) == 1
     finally:
         child.kill()
         child.join()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while _answers(url) or _containers(whose) or _networks(whose):
         assert time.monotonic() < deadline, "something is left"
         time.sleep(0.2)

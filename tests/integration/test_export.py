@@ -23,6 +23,7 @@ from benchctl.db.schema import (
     ExchangeRate,
     Instance,
     Job,
+    JobServer,
     Price,
     RawRun,
     Region,
@@ -97,6 +98,7 @@ def fill(engine: Engine, folder: Path) -> None:
         session.execute(update(Job).values(error=error, host={"notes": ["at 192.0.2.17"], "cpu": "EPYC"}))
         machine = {"sweep_id": "cloud", "job_id": "aws_g6.xlarge", "vendor_id": "aws", "kind": "server"}
         session.add(Instance(instance_id="i", cloud_id="i-0abc", address="192.0.2.17", asked_at=SEEN, **machine))
+        session.add(JobServer(sweep_id="own", job_id="ssh_192.0.2.17", launched_at=SEEN, price_per_hour=1.0))
 
 
 @pytest.fixture
@@ -312,6 +314,7 @@ def test_a_selection(filled: Engine, tmp_path: Path) -> None:
     """Vendors, a day and tables narrow what leaves; what refers to a row that stays behind stays behind as well."""
     rows = run(filled, tmp_path / "aws", vendors=("aws",))
     assert (rows["sweep"], rows["job"], rows["server"], rows["raw_run"]) == (1, 1, 1, 1)
+    assert "job_server" not in rows or rows["job_server"] == 0
     rows = run(filled, tmp_path / "late", since=STARTED + timedelta(days=5))
     assert (rows["sweep"], rows["job"], rows["raw_run"], rows["server"]) == (1, 1, 1, 2)
     assert {row["sweep_id"] for row in lines(tmp_path / "late", "measurement")} == {"own"}

@@ -96,7 +96,7 @@ def test_a_killed_import_leaves_whole_runs(checkout: Path, theirs: Path, tmp_pat
     time.sleep(random.Random(seed).uniform(0, 0.15))  # noqa: S311 - a moment within the batch, no secret
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while children(process) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert children(process) == []
@@ -109,7 +109,7 @@ def test_a_killed_import_leaves_whole_runs(checkout: Path, theirs: Path, tmp_pat
 def _runs_so_far(database: Path) -> int:
     if not _has_tables(database):
         return 0
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=60)) as connection:
         found: int = connection.execute("SELECT count(*) FROM raw_run").fetchone()[0]
         return found
 
@@ -117,7 +117,7 @@ def _runs_so_far(database: Path) -> int:
 def _has_tables(database: Path) -> bool:
     if not database.exists():
         return False
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=60)) as connection:
         try:
             return bool(connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'raw_run'").fetchone())
         except sqlite3.OperationalError:

@@ -84,6 +84,22 @@ def test_a_measurement_and_where_it_comes_from(engine: Engine, tmp_path: Path) -
         assert server.cpu_architecture == "X86_64"
 
 
+def test_the_price_at_launch_in_its_own_currency(engine: Engine, tmp_path: Path) -> None:
+    """A job and its rows keep what was paid where it was paid in EUR; older runs in USD have another key for it."""
+    euros = RawRun(vendor="hcloud", server="cx22", job="cx22", price_per_hour=0.0066, currency="EUR")
+    older = RawRun(sweep="b", price_usd_per_hour=0.046)
+    broken = RawRun(sweep="c", vendor="hcloud", server="cx32", job="cx32", price_per_hour=-1.0, currency="EUR")
+    for run in (euros, older):
+        ingest_run(engine, run.write(tmp_path))
+    (damage,) = ingest_run(engine, broken.write(tmp_path)).damage
+    assert str(damage).endswith("meta.json: its 'price_per_hour' is no number: '-1.0'")
+    for table in (Job, Measurement):
+        prices = (table.price_usd_per_hour, table.launch_price_per_hour, table.currency)
+        with reading(engine) as session:
+            found = {tuple(row) for row in session.execute(select(*prices))}
+        assert found == {(None, 0.0066, "EUR"), (0.046, 0.046, "USD"), (None, None, "EUR")}
+
+
 def test_scores_are_of_the_newest_real_sweep(engine: Engine, tmp_path: Path) -> None:
     """A later sweep replaces a score, in whatever order they are ingested; a later synthetic one never does."""
     newer = RawRun(sweep="b", started=STARTED + timedelta(days=1), speed=1.5).write(tmp_path)

@@ -22,10 +22,14 @@ from llama_bench_core.values import Model
 
 ROOT = Path(__file__).resolve().parents[2]
 MEASURE = """
-import json, sys, threading
+import json, pathlib, sys, threading
 from llama_bench_core import session
+class Stop(threading.Event):
+    def wait(self, timeout=None):
+        pathlib.Path(sys.argv[1] + ".waits").touch()
+        return super().wait(timeout)
 params = json.load(open(sys.argv[1]))
-result = session.measure(params, check=False, stop=threading.Event())
+result = session.measure(params, check=False, stop=Stop())
 print(json.dumps(result))
 """
 SUITE = {
@@ -143,7 +147,7 @@ def test_three_kills_at_random_moments_lose_and_double_nothing(seed, start, tiny
         kept = rows
 
     last = start()
-    said, _ = last.communicate(timeout=120)
+    said, _ = last.communicate(timeout=240)
     assert last.returncode == 0, said
     assert benches(tiny) == []
 
@@ -161,11 +165,11 @@ def test_three_kills_at_random_moments_lose_and_double_nothing(seed, start, tiny
 def test_a_killed_llama_bench_ends_one_scenario_and_the_session_goes_on(start, tiny):
     """The scenario in flight is a crash; the others are measured by the next process."""
     process = start()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     killed = False
     while not killed and time.monotonic() < deadline:
         killed = kill_benches(tiny)
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=240)
     assert killed
     assert process.returncode == 0
     counts = json.loads(said)["counts"]
@@ -180,52 +184,70 @@ def test_an_orphan_is_gone_after_the_next_start(start, tiny):
     process.kill()
     process.wait()
     again = start()
-    again.communicate(timeout=120)
+    again.communicate(timeout=240)
     assert again.returncode == 0
     assert not before & set(benches(tiny))
 
 
 def test_a_complete_folder_changes_nothing(start):
     """The second run of a finished measurement says so and starts nothing."""
-    first, _ = start().communicate(timeout=120)
+    first, _ = start().communicate(timeout=240)
     assert json.loads(first)["changed"] is True
-    second, _ = start().communicate(timeout=120)
+    second, _ = start().communicate(timeout=240)
     answer = json.loads(second)
     assert answer["changed"] is False
     assert answer["status"] == "finished"
     assert len(answer["outcomes"]) == 5
 
 
-def test_two_at_once_are_refused_with_a_sentence(start, tiny):
-    """Two measurements on one machine would disturb each other."""
-    first = start()
-    _wait_for_benches(tiny)
-    # it stands still until the second has spoken: on a busy machine it might be through before the second is there
-    first.send_signal(signal.SIGSTOP)
-    second = subprocess.run(
-        first.args, capture_output=True, text=True, check=False, env=_environment_of(first.pid), timeout=60
+@pytest.fixture
+def held(tmp_path, llama_bench):
+    """A llama-bench that measures nothing until the file `go` beside it is there: who starts it can't be through."""
+    program, go = tmp_path / "held" / "llama-bench", tmp_path / "held" / "go"
+    program.parent.mkdir()
+    program.write_text(
+        "#!/bin/sh\n"
+        f'case " $* " in *" -m "*) while [ ! -e {go} ]; do sleep 0.05; done;; esac\n'
+        f'exec {llama_bench} "$@"\n'
     )
-    first.send_signal(signal.SIGCONT)
+    program.chmod(0o755)
+    return program
+
+
+def test_two_at_once_are_refused_with_a_sentence(start, tiny, held):
+    """Two measurements on one machine would disturb each other."""
+    first = start(llama_bench=str(held))
+    _wait_for_benches(tiny)
+    second = subprocess.run(
+        first.args, capture_output=True, text=True, check=False, env=_environment_of(first.pid), timeout=240
+    )
+    held.with_name("go").touch()
     assert second.returncode != 0, second.stdout
     assert "Another measurement" in second.stderr
-    first.communicate(timeout=120)
+    first.communicate(timeout=240)
     assert first.returncode == 0
 
 
-def test_one_that_attaches_itself_waits_and_measures_nothing_again(start, tiny, tmp_path):
+def test_one_that_attaches_itself_waits_and_measures_nothing_again(start, tiny, held, tmp_path):
     """It ends when the other has ended, with the other's outcomes."""
-    first = start()
+    first = start(llama_bench=str(held))
     _wait_for_benches(tiny)
-    second = start(attach=True)
-    answer = json.loads(second.communicate(timeout=120)[0])
-    assert first.wait(timeout=60) == 0
+    second = start(llama_bench=str(held), attach=True)
+    deadline = time.monotonic() + 240
+    while not Path(f"{second.args[-1]}.waits").exists():
+        assert second.poll() is None, "it did not wait"
+        assert time.monotonic() < deadline, "it did not come so far"
+        time.sleep(0.01)
+    held.with_name("go").touch()
+    answer = json.loads(second.communicate(timeout=240)[0])
+    assert first.wait(timeout=240) == 0
     # all of them: it answered no sooner than the other had measured the last
     assert (answer["changed"], answer["status"], len(answer["outcomes"])) == (False, "finished", 5)
     assert [one["kind"] for one in journal(tmp_path / "state")].count("session") == 1
 
 
 def _wait_for_benches(model):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not (found := benches(model)):
         assert time.monotonic() < deadline, "llama-bench was not started"
         time.sleep(0.01)

@@ -97,20 +97,24 @@ def test_the_real_binary_is_understood(binary):
 @pytest.mark.parametrize("task", ["pp", "tg"])
 def test_repeated_values_stream_one_row_each(binary, model, tmp_path, task):
     """Each value gives one row of one sample, announced before it begins, and nothing of the other task is run."""
-    events, _ = measured(binary, model, tmp_path, task, (16, 16, 32), cpu_mask="0x1")
-    rows = [event for event in events if isinstance(event, RowLine)]
-    assert [(row.row.task, row.row.tokens, len(row.row.samples_ns)) for row in rows] == [
-        (task, 16, 1),
-        (task, 16, 1),
-        (task, 32, 1),
-    ]
-    assert rows[0].row.build_commit == binary.build_commit
-    assert rows[0].row.model_filename == str(model)
-    runs = [event for event in events if isinstance(event, ProgressLine) and event.progress.kind == "run"]
-    assert [run_.progress.task for run_ in runs] == [task] * 3
-    # stdout and stderr are two pipes, so a row can be told up to one reading before the next line of progress
-    assert all(row.at >= run_.at - 0.1 for row, run_ in zip(rows, runs))  # noqa: B905  (Python 3.9 has no strict)
-    assert events[-1] == Exited(events[-1].at, events[-1].elapsed, 0, None)
+    for _ in range(5):
+        events, _ = measured(binary, model, tmp_path, task, (16, 16, 32), cpu_mask="0x1")
+        rows = [event for event in events if isinstance(event, RowLine)]
+        assert [(row.row.task, row.row.tokens, len(row.row.samples_ns)) for row in rows] == [
+            (task, 16, 1),
+            (task, 16, 1),
+            (task, 32, 1),
+        ]
+        assert rows[0].row.build_commit == binary.build_commit
+        assert rows[0].row.model_filename == str(model)
+        runs = [event for event in events if isinstance(event, ProgressLine) and event.progress.kind == "run"]
+        assert [run_.progress.task for run_ in runs] == [task] * 3
+        assert events[-1] == Exited(events[-1].at, events[-1].elapsed, 0, None)
+        # stdout and stderr are two pipes, so a row can be told up to one reading before the next line of progress
+        announced = all(row.at >= run_.at - 0.1 for row, run_ in zip(rows, runs))  # noqa: B905  (Python 3.9 has no strict)
+        if announced:  # else the machine may have stood still between the two
+            break
+    assert announced
 
 
 def test_its_own_warmup_and_repetitions(binary, model, tmp_path):

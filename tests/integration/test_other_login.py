@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from benchctl.clouds import login_mark
 from benchctl.clouds import rental as rentals
-from benchctl.clouds.cloud import cloud_of
+from benchctl.clouds.cloud import CloudError, cloud_of
 from benchctl.clouds.hetzner import CLOUD
 from benchctl.clouds.reaper import Patience, ReapReport, reap
-from benchctl.clouds.rental import LeakError, Rental
+from benchctl.clouds.rental import LeakError, Listing, Rental
 from benchctl.clouds.spec import SHARED_JOB, Asked, resource_name
 from benchctl.clouds.stacks import Stacks
 from benchctl.db.engine import open_database, reading
 from benchctl.db.schema import Instance
 from benchctl.ledger import GONE, JobState, Ledger, jobs_of, read_book
+from benchctl.refusals import Refusal
 from benchctl.request import SweepRequest
 from controllers import Controller
 from emulation.hetzner import Hetzner
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     Run = Callable[..., subprocess.CompletedProcess[str]]
 
 SUITE = Suite.from_dict({"name": "some", "models": ["m"], "scenarios": {"pp": {16: 2}}})
-QUICK = Patience(deadline_seconds=20, pause_seconds=0.01, longest_pause_seconds=0.05, settle_seconds=0, tries=3)
+QUICK = Patience(deadline_seconds=300, pause_seconds=0.01, longest_pause_seconds=0.05, settle_seconds=0, tries=3)
 THEN, NOW = {"HCLOUD_TOKEN": "of-then"}, {"HCLOUD_TOKEN": "of-now"}
 
 
@@ -93,6 +94,7 @@ def test_what_another_project_lacks_is_not_gone(home: Home, engine: Engine, dry_
     begin(home, engine, cx22=THEN)
     report = run(home, engine, NOW, dry_run=dry_run)
     assert not report.clean
+    assert (report.asked, report.partly) == ((), ("hetzner",))
     assert "s1 was rented with another login" in report.problems["hetzner"]
     assert "--login-changed" in report.problems["hetzner"]
     assert jobs(home)["cx22"].alive
@@ -139,6 +141,19 @@ def test_of_a_sweep_in_two_projects_one_says_nothing_of_the_other(home: Home, en
     assert {name: job.alive for name, job in jobs(home).items()} == {"cx22": True, "cx32": False}
     assert list(report.problems) == ["hetzner"]
     assert rows(engine) == {"cx22": "asked", "cx32": "gone"}
+
+
+def test_who_only_asks_whether_a_server_exists_is_not_kept_by_an_api_that_is_down(home: Home, engine: Engine) -> None:
+    """A sweep asks that in the middle of its looks at all servers: it hears at once that nobody knows."""
+    book = begin(home, engine, cx22=THEN)
+    rental = Rental(book, Stacks(home), ingress=lambda _: "", say=lambda _: None, environment=NOW)
+    client = ScriptedClient([server("cx22")])
+    client.find_problems = [CloudError("It is down.", refusal=Refusal.THROTTLED)]
+    rental._listings["hetzner"] = Listing(client)
+    with pytest.raises(LeakError, match="can't be asked"):
+        rental.exists(book.job("cx22"))
+    assert client.looks == 1
+    assert rental.exists(book.job("cx22"))
 
 
 def test_who_says_that_the_login_has_changed_is_believed(home: Home, engine: Engine) -> None:
@@ -202,7 +217,8 @@ def test_a_reap_with_another_projects_token_leaves_all_as_it_is(home: Home, worl
 
     done = benchctl(*arguments, env=environment)
     assert done.returncode == 1, done.stderr
-    assert f"{controller.sweep} was rented with another login" in done.stderr
+    words = f"hetzner answered, and may hold more than it listed: {controller.sweep} was rented with another login"
+    assert words in done.stderr
     assert "NOT CLEAN" in done.stdout
     assert world.names() == there
     assert stacks.names() == before

@@ -167,6 +167,56 @@ def test_the_price_at_launch_where_no_catalogue_has_one(engine: Engine) -> None:
     assert [row["price_per_hour"] for row in spot.rows] == [None, None]
 
 
+def test_a_price_at_launch_in_another_currency(engine: Engine) -> None:
+    """It is converted where a currency is asked for, with a rate that is said; else it is left out, which is said."""
+    with writing(engine) as session:
+        add_catalogue(session, ("hcloud", "cx22", {}), ("aws", "m7i", {}), ("upcloud", "yen", {}))
+        add_measurements(
+            session,
+            Measured("hcloud", "cx22", {PP: 100.0}, launch_price_per_hour=0.36, currency="EUR"),
+            Measured("aws", "m7i", {PP: 50.0}, launch_price_per_hour=0.36, currency="USD", price_usd_per_hour=0.36),
+            Measured("upcloud", "yen", {PP: 20.0}, launch_price_per_hour=36.0, currency="JPY"),
+        )
+        add_rate(session, "EUR", 1.25)
+    plain = ask(engine)
+    assert {row["server_id"]: row["price_per_hour"] for row in plain.rows} == {"cx22": None, "m7i": 0.36, "yen": None}
+    assert (
+        "1 server was rented at a price in EUR, and without a price here (--currency USD converts them)." in plain.notes
+    )
+    for currency, prices in (
+        ("EUR", {"cx22": 0.36, "m7i": 0.288, "yen": None}),
+        ("USD", {"cx22": 0.45, "m7i": 0.36, "yen": None}),
+    ):
+        answer = ask(engine, terms=Terms(currency=currency))
+        found = {row["server_id"]: row["price_per_hour"] for row in answer.rows}
+        assert found == {key: price and pytest.approx(price) for key, price in prices.items()}
+        assert {row["price_currency"] for row in answer.rows if row["price_per_hour"]} == {currency}
+        assert answer.notes.count("Converted with 1 EUR = 1.25 USD (a bank, 2025-04-28).") == 1
+        assert (
+            "1 server was rented at a price in JPY, and without a price here (no rate for it is known)." in answer.notes
+        )
+
+
+def test_show_keeps_each_rows_own_currency(home: Home, benchctl: Benchctl) -> None:
+    """Where no price option is given, a row has the price that was paid, in the currency in which it was."""
+    engine = open_database(home.database_url)
+    with writing(engine) as session:
+        add_catalogue(session, ("hcloud", "cx22", {}), ("aws", "m7i", {}))
+        add_measurements(
+            session,
+            Measured("hcloud", "cx22", {PP: 100.0}, launch_price_per_hour=0.36, currency="EUR"),
+            Measured("aws", "m7i", {PP: 50.0}, launch_price_per_hour=0.72, currency="USD"),
+        )
+    engine.dispose()
+    one = benchctl("show", "cx22", check=True).stdout
+    assert "EUR/1M tokens" in one
+    assert "Price: 0.3600 EUR/h (at launch)" in one
+    both = benchctl("show", "--sweep", "first", check=True).stdout
+    assert "price/1M tokens" in both
+    for said in ("1.000 EUR", "4.000 USD"):
+        assert said in both, said
+
+
 def test_instances_are_their_median_with_their_spread(engine: Engine) -> None:
     """Three instances of 90, 100 and 120: ranked at 100, scattering by 14.8 %."""
     with writing(engine) as session:

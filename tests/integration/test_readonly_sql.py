@@ -202,7 +202,7 @@ ENDLESS_SQLITE = [
 ]
 
 ENDLESS_POSTGRES = [
-    "SELECT pg_sleep(60)",
+    "SELECT pg_sleep(600)",
     "SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b",
 ]
 
@@ -357,7 +357,7 @@ def test_endless_statements_are_stopped(stocks: dict[str, Stock], kind: str, sql
     begun = time.monotonic()
     with pytest.raises(BenchctlError, match=r"stopped after 1 seconds\. Narrow it, or give it more with --timeout\."):
         ask(stocks[kind].engine, sql, Limits(seconds=1))
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 50
 
 
 @pytest.mark.parametrize(("kind", "sql"), hostile([], HUGE_SQLITE, HUGE_POSTGRES))

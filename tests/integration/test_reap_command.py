@@ -41,12 +41,12 @@ def environment(world: Emulated) -> dict[str, str]:
     return {**world.environment, "PATH": os.pathsep.join((world.environment["PATH"], binaries))}
 
 
-def engines(sweep: str) -> list[int]:
+def engines(home: Home, sweep: str) -> list[int]:
     """Processes of this machine that work for a sweep: engines and plugins, by the mark that they carry."""
-    found = []
+    mark, found = Stacks(home).mark(f"{sweep}.").encode(), []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            marked = f"/{sweep}.".encode() in (entry / "environ").read_bytes()
+            marked = mark in (entry / "environ").read_bytes()
         except OSError:
             continue
         if marked and int(entry.name) != os.getpid():
@@ -64,7 +64,7 @@ def name_of(process: int) -> str:
 def clean(home: Home, environment: dict[str, str], sweep: str) -> None:
     """Nothing of a sweep is left: no stack, no process, and the book knows."""
     assert Stacks(home, environment={**os.environ, **environment}).names() == []
-    assert engines(sweep) == []
+    assert engines(home, sweep) == []
     assert not any(job.alive for job in jobs_of(read_book(home, sweep)))
 
 
@@ -75,9 +75,9 @@ def test_a_kill_in_the_middle_of_create_leaves_nothing(
     world.fault("hold", call="create", kind="server", times=2)
     try:
         with Controller(home, environment, VENDORS) as controller:
-            world.until(lambda: len(world.journal(call="create", kind="server")) == 2, 120)
+            world.until(lambda: len(world.journal(call="create", kind="server")) == 2, 400)
             controller.kill()
-            killed = [one for one in engines(controller.sweep) if name_of(one) == "pulumi"]
+            killed = [one for one in engines(home, controller.sweep) if name_of(one) == "pulumi"]
             for engine in killed:
                 os.kill(engine, signal.SIGKILL)
             under_way = world.journal(call="create", kind="server")
@@ -103,7 +103,8 @@ def test_what_a_killed_controller_left_is_seen_then_destroyed(
         assert benchctl(*REAP, env=environment).returncode == 0
         assert world.names() == before  # it runs, and is left alone
         controller.kill()
-    seen = benchctl("status", "--check", "--json", env=environment, check=True)
+    seen = benchctl("status", "--check", "--json", env=environment)
+    assert seen.returncode == 1
     looked = json.loads(seen.stdout)["clouds"]["found"]
     assert {(one["vendor"], one["decision"]) for one in looked} == {(one, "orphaned") for one in VENDORS}
     told = benchctl("status", env=environment, check=True).stdout
@@ -182,8 +183,8 @@ def test_a_broken_login_is_a_problem_and_none_is_told(benchctl: Run, tmp_path: P
     """With empty books: half a login, or a key that is not there, ends with 1; without any login the reason is told."""
     nobody = {**NO_LOGINS, "HOME": str(tmp_path), "PATH": str(tmp_path)}
     done = benchctl("reap", env=nobody, check=True)
-    assert "No cloud was asked" in done.stdout
-    for words in ("hetzner: Hetzner needs an API token", "upcloud: no login found", "lab: The lab's servers"):
+    assert "No cloud was asked: no login of one is set; what each needs is said above." in done.stdout
+    for words in ("hetzner: no login found", "upcloud: no login found", "lab: The lab's servers"):
         assert words in done.stdout
 
     broken = {**nobody, "UPCLOUD_USERNAME": "me", "GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "key.json")}
@@ -191,10 +192,28 @@ def test_a_broken_login_is_a_problem_and_none_is_told(benchctl: Run, tmp_path: P
     assert done.returncode == 1
     assert "upcloud could not be asked, and may hold something: upcloud: half a login is set" in done.stderr
     assert "key.json can't be read" in done.stderr
-    assert "hetzner: Hetzner needs an API token" in done.stdout
+    assert "hetzner: no login found" in done.stdout
     seen = benchctl("status", "--check", env=broken)
-    assert "hetzner: Hetzner needs an API token" in seen.stdout
+    assert "hetzner: no login found" in seen.stdout
     assert "upcloud could not be asked" in seen.stderr
+
+
+def test_a_look_into_the_lab_alone_clears_no_cloud(benchctl: Run, tmp_path: Path) -> None:
+    """Podman is there, and no login of any cloud: nobody may read that nothing is rented."""
+    podman = tmp_path / "podman"
+    podman.write_text("#!/bin/sh\n")
+    podman.chmod(0o755)
+    nobody = {**NO_LOGINS, "HOME": str(tmp_path), "PATH": str(tmp_path)}
+    for arguments, listed in (
+        (("reap",), "Nothing of ours is there (lab)."),
+        (("status", "--check"), "What was asked lists nothing (lab)."),
+    ):
+        done = benchctl(*arguments, env=nobody, check=True)
+        assert listed in done.stdout
+        assert "No cloud was asked: no login of one is set; what each needs is said above." in done.stdout
+        assert "hetzner: Hetzner needs an API token" in done.stdout
+    done = benchctl("reap", "--vendors", "lab", env=nobody, check=True)
+    assert "No cloud" not in done.stdout
 
 
 def test_vendors_are_named_as_for_a_sweep(benchctl: Run, tmp_path: Path) -> None:

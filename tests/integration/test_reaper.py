@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +38,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 SUITE = Suite.from_dict({"name": "some", "models": ["m"], "scenarios": {"pp": {16: 2}}})
-QUICK = Patience(deadline_seconds=20, pause_seconds=0.01, longest_pause_seconds=0.05, settle_seconds=0, tries=3)
+QUICK = Patience(deadline_seconds=300, pause_seconds=0.01, longest_pause_seconds=0.05, settle_seconds=0, tries=3)
 """For a cloud that answers at once."""
+SLOW = Patience(deadline_seconds=30, pause_seconds=0.01, longest_pause_seconds=60, settle_seconds=0)
+"""For one that does not do all that is asked; with twice the longest pause for its thread to come to the end."""
 
 
 @pytest.fixture
@@ -85,6 +88,11 @@ def run(home: Home, engine: Engine | None, client: ScriptedClient, **options: An
     return reap(home, engine, clients={"hetzner": client}, **options)
 
 
+def leaping(over: Callable[[], bool]) -> Callable[[], float]:
+    """A clock by which ``SLOW``'s time is over as soon as something is true: how long that takes does not matter."""
+    return lambda: time.time() + (SLOW.deadline_seconds + 1 if over() else 0)
+
+
 def test_an_orphan_is_destroyed_and_noted(home: Home, engine: Engine) -> None:
     """Its controller is gone: the server is destroyed; file and tables say so, and the job can be resumed."""
     begin(home, engine)
@@ -115,22 +123,51 @@ def test_a_look_changes_nothing(home: Home, engine: Engine) -> None:
     client = ScriptedClient([server()])
     report = run(home, engine, client, dry_run=True)
     assert [one.outcome for one in report.findings] == [Outcome.WOULD]
+    assert not report.clean
     assert client.deleted == []
     assert (home.sweeps / "s1" / "sweep.json").read_text() == before
     assert set(rows(engine).values()) == {"asked"}
     assert not (home.sweeps / "s1" / "lock").exists()
 
 
+def test_a_sweep_that_wrote_just_now_has_its_grace(home: Home, engine: Engine) -> None:
+    """What it noted of a job is a sign of life, however old its book is."""
+    book = begin(home, engine)
+    hour_ago = time.time() - 3600
+    os.utime(book.folder / "sweep.json", (hour_ago, hour_ago))
+    book.update("cx22", stage="collecting")
+    client = ScriptedClient([server()])
+    (kept,) = run(home, engine, client, grace_seconds=1800).findings
+    assert "only since" in kept.verdict.reason
+    assert client.deleted == []
+    os.utime(book.job_folder("cx22") / "job.json", (hour_ago, hour_ago))
+    assert len(run(home, engine, client, grace_seconds=1800).destroyed) == 1
+
+
+def test_what_a_reaper_notes_is_no_sign_of_life(home: Home, engine: Engine) -> None:
+    """Else each server that it returns would give the others of a dead sweep another grace."""
+    book = begin(home, engine, rented(), rented("cx32"))
+    hour_ago = time.time() - 3600
+    os.utime(book.folder / "sweep.json", (hour_ago, hour_ago))
+    client = ScriptedClient([server(expires_at=int(time.time()) - 5), server("cx32")])
+    assert [one.verdict.job for one in run(home, engine, client, grace_seconds=7200).destroyed] == ["cx22"]
+    assert not jobs_of(read_book(home, "s1"))[0].alive
+    assert [one.verdict.job for one in run(home, engine, client, grace_seconds=1800).destroyed] == ["cx32"]
+
+
 def test_servers_go_before_what_they_hold(home: Home, engine: Engine) -> None:
-    """Server, disk, address, firewall, subnet, network; and what hangs on a server is not asked for before it."""
+    """Server, disk, address, firewall, subnet, network; and what hangs on a server is not asked for before it.
+
+    A request for a server goes before all of them: it could start it again.
+    """
     begin(home, engine)
-    kinds = ["network", "firewall", "address", "subnet", "key", "disk"]
+    kinds = ["network", "firewall", "address", "subnet", "key", "disk", "spot-request"]
     things = [server(kind=kind, id=kind, name=kind) for kind in kinds]
     client = ScriptedClient([*things, server(kind="disk", id="boot", name="boot", attached=True), server()])
     client.needs = {"firewall": resource_name("s1", "cx22"), "network": "subnet"}
     run(home, engine, client)
     order = [one if one in ("boot", *kinds) else "server" for one in client.deleted]
-    assert order[:1] == ["server"]
+    assert order[:2] == ["spot-request", "server"]
     assert order.index("disk") < order.index("firewall") < order.index("subnet") < order.index("network")
     assert client.calls.index(("delete", "disk")) > client.calls.index(("find", ""), 2)  # not before the next list
     assert client.things == {}
@@ -143,7 +180,7 @@ def test_lists_that_lag_are_waited_for(home: Home, engine: Engine) -> None:
     client.lag[resource_name("s1", "cx22")] = 3
     client.late = [(4, server("cx32"))]
     # "asked" without an answer, a moment ago: a killed engine's provider may go on creating it
-    report = run(home, engine, client, patience=Patience(20, 0.02, 0.05, settle_seconds=10, tries=3))
+    report = run(home, engine, client, patience=replace(QUICK, settle_seconds=600))
     assert len(report.destroyed) == 2
     assert client.things == {}
     assert report.clean
@@ -152,7 +189,7 @@ def test_lists_that_lag_are_waited_for(home: Home, engine: Engine) -> None:
 def test_what_may_come_yet_is_not_called_gone(home: Home, engine: Engine) -> None:
     """When the time ends before that of a late server, the ledger goes on believing in it, and a note says so."""
     begin(home, engine)
-    report = run(home, engine, ScriptedClient(), patience=Patience(0.2, 0.01, 0.02, settle_seconds=60, tries=3))
+    report = run(home, engine, ScriptedClient(), patience=replace(SLOW, deadline_seconds=0.2, settle_seconds=600))
     assert set(rows(engine).values()) == {"asked"}
     assert jobs_of(read_book(home, "s1"))[0].alive
     assert any("may be listed yet" in note for note in report.notes)
@@ -184,9 +221,18 @@ def test_a_delete_that_hangs_holds_up_nothing(home: Home, engine: Engine) -> Non
     begin(home, engine, rented("cx22"), rented("cx32"))
     client = ScriptedClient([server("cx22"), server("cx32"), server(kind="disk", name="disk")])
     client.hangs = {resource_name("s1", "cx22"): threading.Event()}
-    patience = Patience(1.5, 0.01, 0.05, settle_seconds=0, delete_seconds=0.1)
+    others = {resource_name("s1", "cx32"), "disk"}
+
+    def listed_without_them() -> bool:
+        """Whether it was looked at again after the others had gone."""
+        calls = list(client.calls)
+        last = max((number for number, call in enumerate(calls) if call == ("find", "")), default=0)
+        return others <= {name for _, name in calls[:last]}
+
     try:
-        report = run(home, engine, client, patience=patience)
+        report = run(
+            home, engine, client, patience=replace(SLOW, delete_seconds=0.1), clock=leaping(listed_without_them)
+        )
     finally:
         client.hangs.popitem()[1].set()
     assert [one.verdict.job for one in report.leaks] == ["cx22"]
@@ -208,7 +254,7 @@ def test_what_is_left_is_a_leak(home: Home, engine: Engine) -> None:
     begin(home, engine)
     client = ScriptedClient([server()])
     client.delete_problems[resource_name("s1", "cx22")] = [refused("locked (locked)")] * 10_000  # type: ignore[assignment]
-    report = run(home, engine, client, patience=Patience(0.3, 0.01, 0.05, settle_seconds=0))
+    report = run(home, engine, client, patience=SLOW, clock=leaping(lambda: len(client.deleted) > 2))
     assert not report.clean
     (leak,) = report.leaks
     assert (leak.problem, leak.verdict.price_per_hour) == ("locked (locked)", 0.5)
@@ -223,7 +269,7 @@ def test_the_sweeps_hook_is_told_of_its_leak(home: Home, engine: Engine, tmp_pat
     begin(home, engine, hook=hook)
     client = ScriptedClient([server(), server("x", "stranger")])
     client.lies = {resource_name("s1", "cx22"): 10_000, resource_name("stranger", "x"): 10_000}
-    run(home, engine, client, everything=True, patience=Patience(0.2, 0.01, 0.05, settle_seconds=0))
+    run(home, engine, client, everything=True, patience=SLOW, clock=leaping(lambda: len(client.deleted) > 4))
     facts = json.loads(said.read_text())
     assert facts["event"] == "leak"
     assert [one["job"] for one in facts["leaks"]] == ["cx22"]
@@ -380,7 +426,7 @@ def test_what_a_region_had_that_went_down_is_left(home: Home, engine: Engine) ->
     client = ScriptedClient([server()])
     down = without("fsn1", Refusal.OUTAGE, client)
     client.before_find = lambda: down() if client.deleted else None
-    report = run(home, engine, client, patience=Patience(0.3, 0.01, 0.05, settle_seconds=0))
+    report = run(home, engine, client, patience=SLOW, clock=leaping(lambda: bool(client.deleted)))
     assert [one.outcome for one in report.findings] == [Outcome.LEFT]
     assert jobs_of(read_book(home, "s1"))[0].alive
 
@@ -455,26 +501,106 @@ def test_many_things_of_many_sweeps(home: Home, engine: Engine) -> None:
     assert not any(job.alive for job in jobs_of(read_book(home, "s1")))
 
 
-def test_what_may_be_somebody_elses_is_asked_for(home: Home, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With --all, things of unknown sweeps are destroyed only after a yes; the table says what became of them."""
+def test_engines_and_stacks_have_one_time_together(home: Home, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ending engines took is not there any more for removing stacks."""
+    import benchctl.clouds.reaper as reaper
+
+    class States:
+        def names(self) -> list[str]:
+            return ["s1.cx22"]
+
+        def running(self, stack: str) -> bool:  # noqa: ARG002
+            time.sleep(0.05)
+            return False
+
+        def destroy(self, stack: str, **_: object) -> None: ...
+
+    begin(home, engine)
+    given: list[float] = []
+    each = reaper._each
+
+    def noted(items: Any, work: Any, at_once: int, seconds: float) -> Any:
+        given.append(seconds)
+        return each(items, work, at_once, seconds)
+
+    monkeypatch.setattr(reaper, "_each", noted)
+    report = run(home, engine, ScriptedClient(), stacks=lambda _backend: States())
+    assert report.stacks == ("s1.cx22",)
+    assert given[0] == reaper.STACK_SECONDS
+    assert given[-1] <= reaper.STACK_SECONDS - 0.05
+
+
+@pytest.fixture
+def command(home: Home, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """The command line, in this process; Hetzner is the client that is given, and no other vendor is there."""
     import benchctl.clouds.reaper as reaper
     from benchctl.cli import cli
     from click.testing import CliRunner
 
-    begin(home, engine)
-    client = ScriptedClient([server("x", "other")])
-    monkeypatch.setattr(reaper, "_choose", lambda *_: ({"hetzner": client}, {}, {}))
     monkeypatch.setenv("BENCHCTL_HOME", str(home.state))
     monkeypatch.delenv("BENCHCTL_DB", raising=False)
-    refused_ = CliRunner().invoke(cli, ["reap", "--all"])
+
+    def run_it(client: ScriptedClient, *arguments: str) -> Any:
+        monkeypatch.setattr(reaper, "_choose", lambda *_: ({"hetzner": client}, {}, {}))
+        return CliRunner().invoke(cli, arguments)
+
+    return run_it
+
+
+def test_what_may_be_somebody_elses_is_asked_for(home: Home, engine: Engine, command: Callable[..., Any]) -> None:
+    """With --all, things of unknown sweeps are destroyed only after a yes; the table says what became of them."""
+    begin(home, engine)
+    client = ScriptedClient([server("x", "other")])
+    refused_ = command(client, "reap", "--all")
     assert "nobody is there to say yes" in str(refused_.exception)
     assert client.deleted == []
-    looked = CliRunner().invoke(cli, ["reap", "--dry-run"])
+    looked = command(client, "reap", "--dry-run")
     assert "--all destroys it" in looked.output
-    done = CliRunner().invoke(cli, ["reap", "--all", "--yes", "--settle", "0"])
+    done = command(client, "reap", "--all", "--yes", "--settle", "0")
     assert done.exit_code == 0
     assert "1 destroyed." in done.output
     assert client.things == {}
+
+
+def test_a_look_ends_well_only_where_nothing_would_be_destroyed(
+    home: Home, engine: Engine, command: Callable[..., Any]
+) -> None:
+    """--dry-run, and status --check: 1 for an orphan, 0 for what is somebody else's or not there."""
+    begin(home, engine)
+    for client, options, status in (
+        (ScriptedClient([server()]), [], 1),
+        (ScriptedClient([server("x", "other")]), [], 0),
+        (ScriptedClient([server("x", "other")]), ["--all"], 1),
+        (ScriptedClient(), [], 0),
+    ):
+        looked = command(client, "reap", "--dry-run", *options)
+        assert looked.exit_code == status, looked.output
+        assert client.deleted == []
+        assert ("1 would be destroyed." in looked.output) == bool(status)
+        assert "docs/teardown.md" not in looked.output
+        if not options:
+            checked = command(client, "status", "--check", "--json")
+            assert checked.exit_code == status
+            assert json.loads(checked.stdout)["clouds"]["clean"] is not bool(status)
+
+
+def test_a_vendor_that_answered_is_not_said_to_be_out_of_reach(
+    home: Home, engine: Engine, command: Callable[..., Any]
+) -> None:
+    """One region is down, or all of the vendor: each in its own words, from reap as from status --check."""
+    begin(home, engine, rented(region="nbg1"))
+    partial, down = ScriptedClient(), ScriptedClient()
+    partial.before_find = without("nbg1", Refusal.OUTAGE, partial)
+    down.find_problems = [refused("unauthorized", Refusal.ACCOUNT) for _ in range(4)]
+    for client, words in (
+        (partial, "hetzner answered, and may hold more than it listed: nbg1 did not say all that is there: "),
+        (down, "hetzner could not be asked, and may hold something: The vendor said: unauthorized"),
+    ):
+        for arguments in (("reap", "--dry-run"), ("status", "--check")):
+            done = command(client, *arguments)
+            assert words in done.stderr
+            assert done.exit_code == 1
+            assert "(hetzner)" not in done.stdout
 
 
 def test_a_sweep_in_another_process_is_followed(home: Home, engine: Engine) -> None:
@@ -500,6 +626,31 @@ def test_a_sweep_in_another_process_is_followed(home: Home, engine: Engine) -> N
             follower.wait()
     assert follower.returncode == 0
     assert "finished" in out
+
+
+@pytest.mark.parametrize(
+    ("status", "jobs", "expected"),
+    [
+        ("finished", {"status": "finished", "gone_at": iso(0)}, 0),
+        ("failed", {"status": "failed", "gone_at": iso(0)}, 3),
+        ("failed", {"status": "finished"}, 3),  # its server may be alive
+        ("failed", {"status": "waiting", "launched_at": None}, 1),  # it broke off
+        ("failed", {"status": "finished", "gone_at": iso(0)}, 1),
+        ("stopped", {"status": "stopped", "gone_at": iso(0)}, 130),
+        ("", {"status": "running"}, 1),  # its controller died
+    ],
+)
+def test_who_follows_a_sweep_ends_as_it_did(
+    home: Home, engine: Engine, command: Callable[..., Any], status: str, jobs: dict[str, Any], expected: int
+) -> None:
+    """Also one that has ended already; without --follow, status itself went well."""
+    book = begin(home, engine, rented(**jobs))
+    if status:
+        book.close(status)
+    client = ScriptedClient()
+    assert command(client, "status", "s1", "--follow").exit_code == expected
+    assert command(client, "status", "--follow").exit_code == 0, "nothing runs that could be followed"
+    assert command(client, "status", "s1").exit_code == 0
 
 
 class another_process:  # noqa: N801 - reads as a sentence

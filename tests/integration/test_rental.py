@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from benchctl.budget import committed
+from benchctl.budget import committed, lives
 from benchctl.clouds import engine_process
 from benchctl.clouds import rental as rentals
 from benchctl.clouds.cloud import cloud_of, vendor_id
 from benchctl.clouds.reaper import reap
 from benchctl.clouds.rental import GaveUpError, LeakError, Rental
 from benchctl.clouds.stacks import Stacks
+from benchctl.db import costs
 from benchctl.db.engine import open_database, reading
+from benchctl.db.prices import Terms
 from benchctl.db.schema import Instance
+from benchctl.fleet import RentedServers
 from benchctl.ledger import GONE, PROVISIONING, READY, JobState, Ledger
+from benchctl.living import account
 from benchctl.models import load_models
 from benchctl.request import SweepRequest
 from benchctl.suites import load_suite
@@ -41,6 +48,13 @@ def place(zone: str, price: float = 0.01) -> dict[str, Any]:
     return {"region": region, "zone": zone, "price_per_hour": price, "currency": "EUR", "budget_per_hour": price}
 
 
+def a_job(server: str, vendor: str = "hetzner") -> JobState:
+    """A job of one server type, without a place yet."""
+    return JobState(
+        job=server, vendor=vendor_id(vendor), server=server, host=server, architecture="x86_64", lifetime_seconds=3600
+    )
+
+
 class Bench:
     """A rental with all that it says."""
 
@@ -57,10 +71,7 @@ class Bench:
         suite = load_suite("quick")
         self.vendor = vendor
         request = SweepRequest((vendor,), suite, tuple(load_models()[name] for name in suite.model_names))
-        job = JobState(
-            job=server, vendor=vendor_id(vendor), server=server, host=server, architecture="x86_64",
-            lifetime_seconds=3600, places=tuple(place(zone) for zone in zones),
-        )  # fmt: skip
+        job = replace(a_job(server, vendor), places=tuple(place(zone) for zone in zones))
         self.world, self.home = world, home
         self.engine = open_database(home.database_url)
         self.ledger = Ledger.create(home, self.engine, request, [job, *others], sweep=SWEEP)
@@ -102,8 +113,7 @@ def no_ssh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seconds, not minutes, until what a list shows still is called a leak."""
-    monkeypatch.setattr(rentals, "PROOF_SECONDS", 4.0)
+    """Looks in quick succession."""
     monkeypatch.setattr(rentals, "LOOK_SECONDS", 0.2)
 
 
@@ -169,6 +179,12 @@ def test_sold_out_there_means_the_next_place(bench: Bench) -> None:
     assert (job.attempts[0]["price_per_hour"], job.attempts[0]["currency"]) == (0.01, "EUR")
     # also the server that was made although the create failed, and that the list shows late
     assert bench.world.names("hetzner", "server") == [job.host]
+    # what is billed are the servers that were made, by the table as by the sweep's own book
+    now = datetime.now(UTC)
+    with reading(bench.engine) as session:
+        (billed,) = costs.spending(session, Terms(), sweep=SWEEP, now=now).rows
+    assert {billed["currency"]: billed["cost"]} == pytest.approx(account(SWEEP, bench.ledger.jobs, {}, now)["spent"])
+    assert billed["hours"] == len(list(lives(job)))
 
 
 @pytest.mark.usefixtures("no_ssh", "quick")
@@ -214,7 +230,7 @@ class KillsTheEngine(threading.Thread):
     def run(self) -> None:
         """The vendor finishes what it is at only after the kill."""
         try:
-            self._bench.world.until(self._under_way, 60)
+            self._bench.world.until(self._under_way, 300)
             mark = Stacks(self._bench.home).mark("")
             for one in engine_process.running():
                 if one.engine and one.stack.startswith(mark):
@@ -264,12 +280,86 @@ def test_money_that_another_job_took_meanwhile_is_not_spent_twice(home: Home, wo
                 "cx32", launched_at=now.isoformat(), expires_at=(now + timedelta(hours=1)).isoformat(),
                 budget_per_hour=0.01,
             )  # fmt: skip
-            with pytest.raises(GaveUpError, match="budget"):
+            with pytest.raises(GaveUpError, match="budget") as caught:
                 renting.result()
+            # there may be some left when the other is gone
+            assert caught.value.later
         assert world.names("hetzner", "server") == []
         assert committed(bench.ledger.jobs, datetime.now(UTC)) <= 0.015
     finally:
         bench.engine.dispose()
+
+
+@pytest.mark.usefixtures("no_ssh", "quick")
+def test_servers_that_use_a_quota_up_themselves_follow_each_other(home: Home, world: Emulated) -> None:
+    """The account may have one server, and three are asked for at once: all are had, one after the other."""
+    others = [replace(a_job(name), places=(place("nbg1"),)) for name in ("cx32", "cx42")]
+    bench = Bench(home, world, "fsn1", "nbg1", others=others)
+    world.limit("hetzner", servers=1)
+    fleet = RentedServers(
+        bench.ledger, bench.rental, budget=None, say=bench.said.append, warn=lambda *_: None, cancelled=bench.cancelled
+    )
+    had, failed, most = [], [], 0
+    try:
+        with fleet:
+            fleet.take(bench.ledger.jobs)
+            until = time.monotonic() + 300
+            while fleet.busy:
+                assert time.monotonic() < until, bench.said
+                fleet.advance()
+                failed += fleet.failed()
+                most = max(most, len(world.names("hetzner", "server")))
+                for job in fleet.ready():
+                    # the first stays until both others have been refused because of it
+                    world.until(lambda: sum(bool(one.attempts) for one in bench.ledger.jobs) == 2)
+                    had.append(job.job)
+                    fleet.release(job)
+                fleet.wait(0.2)
+        assert (sorted(had), failed, most) == (["cx22", "cx32", "cx42"], [], 1)
+        assert world.names("hetzner", "server") == []
+        # what the vendor said is kept, and is no reason to ask for less: nothing was barred for good
+        refused = {one["refusal"] for job in bench.ledger.jobs for one in job.attempts}
+        assert refused == {"quota"}
+        assert sum("server limit exceeded" in one and "waits until" in one for one in bench.said) == 2
+    finally:
+        bench.engine.dispose()
+
+
+@pytest.mark.usefixtures("no_ssh", "quick")
+def test_a_quota_that_nobody_of_ours_uses_up_is_believed_at_once(bench: Bench) -> None:
+    """The account may have none at all: no waiting."""
+    bench.world.limit("hetzner", servers=0)
+    with pytest.raises(GaveUpError, match="server limit exceeded") as caught:
+        bench.rental.rent("cx22")
+    assert not caught.value.later
+    with pytest.raises(GaveUpError, match=r"server limit exceeded"):
+        bench.rental.rent("cx22")
+    assert len(bench.world.journal(vendor="hetzner", call="create", kind="server")) == 1
+
+
+@pytest.mark.usefixtures("no_ssh", "quick")
+@pytest.mark.parametrize("effect", ["throttled", "unauthorized"])
+def test_a_server_that_was_never_made_is_not_reckoned(bench: Bench, effect: str) -> None:
+    """Throttled, or not let in, before anything was made: a vendor that bills begun hours bills none."""
+    bench.world.fault(effect, vendor="hetzner", call="create", kind="server", times=1)
+    with contextlib.suppress(GaveUpError):
+        bench.rental.rent("cx22")
+        bench.rental.give_back("cx22")
+    (tried,) = bench.ledger.job("cx22").attempts
+    assert (tried["refusal"], tried["launched_at"]) == ({"unauthorized": "account"}.get(effect, effect), None)
+
+
+@pytest.mark.usefixtures("no_ssh", "quick")
+def test_a_server_whose_maker_was_throttled_afterwards_is_reckoned(bench: Bench) -> None:
+    """It was there, and is billed, whatever the engine was told of it then."""
+    bench.world.fault("after-throttled", vendor="hetzner", call="create", kind="server", times=1)
+    bench.rental.rent("cx22")
+    (tried,) = bench.ledger.job("cx22").attempts
+    assert tried["refusal"] == "throttled"
+    assert tried["launched_at"]
+    now = datetime.now(UTC)
+    assert committed(bench.ledger.jobs, now) == pytest.approx(0.02)
+    bench.rental.give_back("cx22")
 
 
 @pytest.mark.usefixtures("no_ssh", "quick")
@@ -320,8 +410,9 @@ def test_a_region_that_is_closed_to_the_account_is_left_for_the_next(aws: Bench,
 
 
 @pytest.mark.usefixtures("no_ssh", "quick")
-def test_what_lies_about_being_gone_is_a_leak(bench: Bench) -> None:
+def test_what_lies_about_being_gone_is_a_leak(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The vendor says that it deleted the server, and lists it still: an error names it, and the book says alive."""
+    monkeypatch.setattr(rentals, "PROOF_SECONDS", 4.0)
     job = bench.rental.rent("cx22")
     bench.world.fault("lies", vendor="hetzner", call="delete", kind="server", times=99)
     with pytest.raises(LeakError, match=job.host) as caught:
@@ -345,7 +436,8 @@ def test_a_delete_that_fails_is_tried_again(bench: Bench) -> None:
 @pytest.mark.usefixtures("no_ssh", "quick")
 def test_the_users_end_in_the_middle_of_a_create_leaves_nothing(bench: Bench) -> None:
     """The engine is ended while the vendor still makes the server: it is found and removed."""
-    bench.world.fault("slow", vendor="hetzner", call="create", kind="server", seconds=3)
+    bench.world.fault("hold", vendor="hetzner", call="create", kind="server")
+    log = bench.ledger.job_folder("cx22") / "engine.log"
     failed: list[BaseException] = []
 
     def rent() -> None:
@@ -356,9 +448,14 @@ def test_the_users_end_in_the_middle_of_a_create_leaves_nothing(bench: Bench) ->
 
     thread = threading.Thread(target=rent)
     thread.start()
-    bench.world.until(lambda: bench.world.journal(vendor="hetzner", call="create", kind="server"))
-    bench.cancelled.set()
-    thread.join(60)
+    try:
+        bench.world.until(lambda: bench.world.journal(vendor="hetzner", call="create", kind="server"), 300)
+        bench.cancelled.set()
+        # the engine says that it has heard; only then may the create end
+        bench.world.until(lambda: "^C received" in log.read_text(), 300)
+    finally:
+        bench.world.release()
+        thread.join(240)
     assert isinstance(failed[0], GaveUpError)
     assert failed[0].cancelled
     assert bench.world.names("hetzner", "server") == []

@@ -92,11 +92,45 @@ def test_an_older_database_is_upgraded(database_url: str, tmp_path: Path) -> Non
         assert found == {"s1": "blue", "s2": "grey"}
         assert connection.execute(text("SELECT count(*) FROM job")).scalar() == 1
     newer.dispose()
-    copies = list(tmp_path.glob("test.db.0003-*.bak"))
+    copies = list(tmp_path.glob("test.db.0004-*.bak"))
     assert len(copies) == (1 if database_url.startswith("sqlite") else 0)
     for copy in copies:
         with closing(sqlite3.connect(copy)) as old:
             assert old.execute("SELECT sweep_id FROM sweep ORDER BY 1").fetchall() == [("s1",), ("s2",)]
+
+
+def earlier_migrations(folder: Path, newest: str) -> Path:
+    """The migrations of a benchctl of earlier, up to one revision."""
+    copy = shutil.copytree(MIGRATIONS, folder / newest, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (copy / "versions").glob("[0-9]*.py"):
+        if path.name.split("_")[0] > newest:
+            path.unlink()
+    return copy
+
+
+def test_prices_at_launch_of_an_older_database(database_url: str, tmp_path: Path) -> None:
+    """Those in USD are kept in their own currency, too; runs in another are read again, for the raw files have it."""
+    older = open_database(database_url, migrations=earlier_migrations(tmp_path, "0003"))
+    with older.begin() as connection:
+        connection.execute(text("INSERT INTO sweep (sweep_id, vendors, status, request) VALUES ('s', '[]', '', '{}')"))
+        for job, price, currency in (("usd", 0.5, "USD"), ("eur", None, "EUR"), ("none", None, None)):
+            values = {"job": job, "price": price, "currency": currency}
+            job_row = "INSERT INTO job (sweep_id, job_id, vendor_id, server_id, replica, status, outcomes, "
+            job_row += (
+                "price_usd_per_hour, currency) VALUES ('s', :job, 'v', 'x', 1, 'finished', '{}', :price, :currency)"
+            )
+            connection.execute(text(job_row), values)
+            raw = "INSERT INTO raw_run (origin, path, fingerprint, sweep_id, job_id, ingested_at, damage) "
+            raw += "VALUES ('o', :job, 'f', 's', :job, '2026-01-01 00:00:00.000000', '[]')"
+            connection.execute(text(raw), values)
+    older.dispose()
+    newer = open_database(database_url)
+    with newer.connect() as connection:
+        jobs = connection.execute(text("SELECT job_id, launch_price_per_hour, servers_rented FROM job ORDER BY 1"))
+        assert [tuple(one) for one in jobs] == [("eur", None, None), ("none", None, None), ("usd", 0.5, None)]
+        marks = connection.execute(text("SELECT job_id, fingerprint FROM raw_run ORDER BY 1"))
+        assert [tuple(one) for one in marks] == [("eur", ""), ("none", "f"), ("usd", "f")]
+    newer.dispose()
 
 
 def test_a_failing_upgrade_changes_nothing(database_url: str, tmp_path: Path) -> None:
@@ -105,7 +139,7 @@ def test_a_failing_upgrade_changes_nothing(database_url: str, tmp_path: Path) ->
     record(older, Sweep(sweep_id="s1", vendors=[]))
     older.dispose()
     broken = later_migrations(tmp_path, more='op.execute("INSERT INTO nowhere VALUES (1)")')
-    with pytest.raises(DatabaseError, match=r"can't be upgraded to schema 0004: .*nowhere.* It is as it was"):
+    with pytest.raises(DatabaseError, match=r"can't be upgraded to schema 0005: .*nowhere.* It is as it was"):
         open_database(database_url, migrations=broken)
     again = open_database(database_url)
     assert "colour" not in {column["name"] for column in inspect(again).get_columns("sweep")}
@@ -117,7 +151,7 @@ def test_a_failing_upgrade_changes_nothing(database_url: str, tmp_path: Path) ->
 def test_a_newer_database_is_refused(database_url: str, tmp_path: Path) -> None:
     """What a later benchctl wrote is not touched."""
     open_database(database_url, migrations=later_migrations(tmp_path)).dispose()
-    with pytest.raises(DatabaseError, match=r"newer benchctl \(its schema is 0004, this one knows 0003\)\. Upgrade"):
+    with pytest.raises(DatabaseError, match=r"newer benchctl \(its schema is 0005, this one knows 0004\)\. Upgrade"):
         open_database(database_url)
 
 

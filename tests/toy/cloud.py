@@ -86,7 +86,7 @@ class ToyCloud:
         """Take that back."""
         (self.folder / name).unlink(missing_ok=True)
 
-    def wait_for(self, name: str, seconds: float = 60.0) -> None:
+    def wait_for(self, name: str, seconds: float = 240.0) -> None:
         """Wait until a file is there, as ``creating/server``."""
         wait_until(lambda: (self.folder / name).exists(), f"{name} in {list(self.folder.rglob('*'))}", seconds)
 
@@ -96,7 +96,7 @@ class ToyCloud:
         assert victims, f"nothing of {stack} runs"
         for one in victims:
             os.kill(one.pid, signal.SIGKILL)
-        wait_until(lambda: not any(one.engine is engine for one in stacks.running(stack)), "they live", 30)
+        wait_until(lambda: not any(one.engine is engine for one in stacks.running(stack)), "they live")
 
     def close(self) -> None:
         """End what a test that failed left running."""
@@ -123,7 +123,7 @@ def thing(called: str, **inputs: Any) -> Any:
     return Thing("toy:index:Thing", called, {"address": None, "name": called, **inputs})
 
 
-def wait_until(met: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+def wait_until(met: Callable[[], bool], what: str, seconds: float = 240.0) -> None:
     """Wait for a condition, and fail when it does not come."""
     until = time.monotonic() + seconds
     while not met():

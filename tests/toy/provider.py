@@ -26,7 +26,7 @@ from benchctl.lab import plugin
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-HOLD_SECONDS = 120.0
+HOLD_SECONDS = 600.0
 """A test that died does not hold a plugin for ever."""
 
 

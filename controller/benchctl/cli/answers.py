@@ -67,8 +67,9 @@ def show(
 
     Speed is the mean of the samples' speeds, with the 95 % confidence interval of that mean. It says how well this run
     knows its own mean, not how far the next instance of the same type lies from it: 'benchctl compare' adds that. The
-    price of a million tokens is that of one request at a time, at the price at which the server was rented; where
-    that is not known, or a price option is given, at the cheapest current offer in the catalogue.
+    price of a million tokens is that of one request at a time, at the price at which the server was rented, in the
+    currency in which it was; where that is not known, or a price option is given, at the cheapest current offer in
+    the catalogue.
 
     Rows whose outcome is gpu_fallback ran on the CPU although a GPU was to do the work.
 
@@ -298,9 +299,7 @@ def _show_columns(rows: Sequence[Mapping[str, Any]], several_servers: bool, sour
         columns.insert(1, Column("weights", "weights"))
     if len({row["device"] for row in rows}) > 1:
         columns.append(Column("device", "device"))
-    currency = next((row["price_currency"] for row in rows if row["price_currency"]), None)
-    if currency:
-        columns.append(Column("cost_per_million_tokens", f"{currency}/1M tokens", "right"))
+    columns += [one for one in money_columns(rows) if one.key == "cost_per_million_tokens"]
     if any(row["reason"] for row in rows):
         columns.append(Column("reason", "why"))
     if source:

@@ -52,14 +52,17 @@ def costs(
 ) -> None:
     """What measuring cost, and where the hours went.
 
-    Billed is the time between a run's start and its end, where a server existed. "Measured" is at the price at launch;
-    where none is on record, "estimated" is at the catalogue's price. Currencies are kept apart, and hours without a
-    price are rows of their own.
+    Billed is what a vendor bills: each server that a run had, also those of failed tries and of the days before it was
+    resumed, from its launch until it was gone (or until now) in the vendor's unit. Where that is not on record it is
+    the time between a run's start and its end, where a server existed; a note says so. "Measured" is at the price at
+    launch; where none is on record, "estimated" is at the catalogue's price. Currencies are kept apart unless
+    --currency is given, and hours without a price are rows of their own.
 
     With --sweep the jobs of one sweep, in the columns of 'benchctl plan' and beside them what it came to: the same
     table before a sweep and after.
 
     In --json money is in the key 'currency'; the hours (or seconds) and the cost of each cause have keys of their own.
+    Of a job, billed_by is 'servers', or 'run' for the time between its start and its end.
     """
     from benchctl.db import costs as answers
 

@@ -71,6 +71,7 @@ def spare_cores(home: Home, path: Path, as_json: bool, as_csv: bool, query: str 
 def _take_in(home: Home, path: Path | None, output: Output, *, again: bool) -> None:
     from benchctl.db.engine import open_database
     from benchctl.ingest import Ingest
+    from benchctl.ledger import servers_from_books
 
     engine = open_database(home.ensure().database_url)
     rows: list[dict[str, Any]] = []
@@ -85,6 +86,7 @@ def _take_in(home: Home, path: Path | None, output: Output, *, again: bool) -> N
                         advance()
             finally:
                 _tell(damage + work.damage)
+        servers_from_books(home, engine)
     finally:
         engine.dispose()
     if output.for_machines:

@@ -81,11 +81,21 @@ def price_source(row: Row) -> str:
 
 
 def money_columns(rows: Sequence[Row]) -> list[Column]:
-    """What a million tokens cost, in the currency of the answer; none where no row has a price."""
-    currency = next((row["price_currency"] for row in rows if row["price_currency"]), None)
-    if currency is None:
+    """What a million tokens cost, in the currency of the answer or of each row; none where no row has a price."""
+    currencies = {row["price_currency"] for row in rows if row["price_currency"]}
+    if not currencies:
         return []
+    if len(currencies) > 1:
+        return [
+            Column("price_per_hour", "price/h", "right", _in_its_currency("price_per_hour")),
+            Column("cost_per_million_tokens", "price/1M tokens", "right", _in_its_currency("cost_per_million_tokens")),
+        ]
+    (currency,) = currencies
     return [
         Column("price_per_hour", f"{currency}/h", "right"),
         Column("cost_per_million_tokens", f"{currency}/1M tokens", "right"),
     ]
+
+
+def _in_its_currency(key: str) -> Callable[[Row], str]:
+    return lambda row: "" if row[key] is None else f"{number(row[key])} {row['price_currency']}"

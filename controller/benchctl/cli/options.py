@@ -10,7 +10,7 @@ import click
 from benchctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 class FiniteRange(click.FloatRange):
@@ -22,6 +22,30 @@ class FiniteRange(click.FloatRange):
         if not math.isfinite(found):
             self.fail(f"'{value}' is no finite number.", param, ctx)
         return found
+
+
+class GroupedCommand(click.Command):
+    """A command whose help shows its many options under headings.
+
+    Args:
+        headings: the names of the options under each heading, in order. What none of them names comes last.
+    """
+
+    def __init__(self, *given: Any, headings: Mapping[str, Sequence[str]], **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._headings = headings
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """A section per heading that has an option here."""
+        left = {one.name: shown for one in self.get_params(ctx) if (shown := one.get_help_record(ctx)) is not None}
+        for heading, names in self._headings.items():
+            here = [left.pop(name) for name in names if name in left]
+            if here:
+                with formatter.section(heading):
+                    formatter.write_dl(here)
+        if left:
+            with formatter.section("Other options"):
+                formatter.write_dl(list(left.values()))
 
 
 def parse_vendors(text: str, known: Sequence[str], what: str = "vendor") -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from benchctl.cli.render import Column, Output, emit, emit_json, number, output_
 from benchctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from benchctl.clouds.reaper import ReapReport
     from benchctl.home import Home
@@ -56,7 +56,9 @@ class Span(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generic i
 @click.option(
     "--all", "everything", is_flag=True, help="Also what belongs to sweeps that this state directory does not know."
 )
-@click.option("--dry-run", is_flag=True, help="Look, say what would be destroyed, and destroy nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Look, say what would be destroyed (exit status 1 for that), and destroy nothing."
+)
 @click.option(
     "--vendors",
     metavar="LIST",
@@ -84,7 +86,8 @@ class Span(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generic i
     default="15m",
     show_default=True,
     metavar="TIME",
-    help="Give up after this; what is still there then is a leak.",
+    help="Give the clouds up after this; what is still there then is a leak. Ending the engines of killed controllers, "
+    "before, and removing Pulumi's state of what is gone, after, may take 30 minutes more.",
 )
 @click.option(
     "--hook",
@@ -93,7 +96,13 @@ class Span(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generic i
     show_envvar=True,
     help="Told of a leak, besides the hooks of the sweeps.",
 )
-@click.option("--backend", metavar="URL", default="", help="Where Pulumi's state lies.  [default: the state directory]")
+@click.option(
+    "--backend",
+    metavar="URL",
+    default="",
+    help="Where Pulumi's state lies, besides that of the sweeps.  "
+    "[env: PULUMI_BACKEND_URL; default: files in the state directory]",
+)
 @click.option(
     "--login-changed",
     is_flag=True,
@@ -126,9 +135,10 @@ def reap(
     What a sweep that runs still uses is left alone. What belongs to sweeps that are not known here goes only when its
     time is over, or with --all.
 
-    Exit status: 0 nothing is left that should not be, 1 something is, or a vendor could not be asked though it may
-    hold something: one that --vendors names, one with a login that is incomplete or can't be used, one where the books
-    hold something; 2 wrong usage.
+    Exit status: 0 nothing is left that should not be, 1 something is (with --dry-run: would be destroyed), or a vendor
+    did not say all that it may hold: it answered with another login than the sweep's, or not in all of its regions, or
+    could not be asked. That counts for a vendor that --vendors names, for one with a login that is incomplete or can't
+    be used, and where the books hold something; 2 wrong usage.
     """
     from benchctl.clouds import reaper
     from benchctl.db.engine import open_database
@@ -215,6 +225,7 @@ def _show(result: ReapReport, output: Output) -> None:
                 "found": rows,
                 "leaks": [plain(one) for one in result.leaks],
                 "not_asked": dict(result.problems),
+                "answered_in_part": list(result.partly),
                 "asked": list(result.asked),
                 "skipped": dict(result.skipped),
                 "stacks_removed": list(result.stacks),
@@ -228,8 +239,7 @@ def _show(result: ReapReport, output: Output) -> None:
         click.echo(note, err=True)
     if result.skipped and not output.for_machines:
         say_skipped(result.skipped)
-    for vendor, why in result.problems.items():
-        click.echo(f"{vendor} could not be asked, and may hold something: {why}", err=True)
+    say_problems(result.problems, result.partly)
     for leak in result.leaks:
         click.echo(_leak(plain(leak)), err=True)
     if not output.for_machines:
@@ -241,6 +251,28 @@ def say_skipped(skipped: Mapping[str, str]) -> None:
     click.echo("Not asked, for there is no login, and the books hold nothing there:")
     for vendor, why in skipped.items():
         click.echo(f"  {vendor}: {why.removeprefix(f'{vendor}: ')}")
+
+
+def say_problems(problems: Mapping[str, str], partly: Collection[str]) -> None:
+    """Which vendors may hold more than is known: those of ``partly`` answered, the others could not be asked."""
+    for vendor, why in problems.items():
+        answered = vendor in partly
+        what = (
+            "answered, and may hold more than it listed" if answered else "could not be asked, and may hold something"
+        )
+        click.echo(f"{vendor} {what}: {why}", err=True)
+
+
+def no_cloud(asked: Collection[str], skipped: Collection[str], problems: Collection[str]) -> str:
+    """That nobody looked into any cloud, as no login of one is set; empty where somebody did, or was to.
+
+    The lab is this machine, and asked wherever podman is.
+    """
+    from benchctl.request import LAB
+
+    if not skipped or problems or set(asked) - {LAB}:
+        return ""
+    return "No cloud was asked: no login of one is set; what each needs is said above"
 
 
 def _leak(row: Mapping[str, Any]) -> str:
@@ -258,11 +290,12 @@ def _summary(result: ReapReport) -> str:
     parts = [f"{count} {outcome}" for outcome, count in counts.items() if count]
     if result.stacks:
         parts.append(f"{len(result.stacks)} stack{'s' * (len(result.stacks) != 1)} removed")
-    if not result.clean:
+    if result.leaks or result.problems:
         parts.append("NOT CLEAN: see above; docs/teardown.md says how to look by hand")
-    asked = f" ({', '.join(result.asked)})" if result.asked else ""
-    nothing = f"Nothing of ours is there{asked}" if asked else "No cloud was asked: there is a login for none"
-    return ("; ".join(parts) or nothing) + "."
+    if not parts and result.asked:
+        parts.append(f"Nothing of ours is there ({', '.join(result.asked)})")
+    sentences = ("; ".join(parts), no_cloud(result.asked, result.skipped, result.problems))
+    return ". ".join(filter(None, sentences)) + "."
 
 
 def _things(count: int) -> str:

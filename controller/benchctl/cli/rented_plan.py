@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from benchctl.cli.render import Column, Output, emit, number
-from benchctl.rented_plan import committed_cost, expected_cost
+from benchctl.rented_plan import committed_cost, dearest_cost, expected_cost, whole_seconds
+from benchctl.rented_plan import of_budget as reckon
+from benchctl.view import duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +23,7 @@ NAMED = 3
 
 def notes(planned: Plan) -> list[str]:
     """All that a reader of the plan must know besides its rows."""
-    return [*totals(planned), *left_out(planned), *planned.notes]
+    return [*totals(planned), *of_budget(planned), *left_out(planned), *planned.notes]
 
 
 def show(planned: Plan, told: Sequence[str], alone: bool) -> None:
@@ -32,8 +34,6 @@ def show(planned: Plan, told: Sequence[str], alone: bool) -> None:
         told: its :func:`notes`.
         alone: whether it is the command's answer, or stands before a sweep that begins.
     """
-    from benchctl.view import duration
-
     columns = [
         Column("vendor", "vendor"),
         Column("server", "server"),
@@ -47,6 +47,7 @@ def show(planned: Plan, told: Sequence[str], alone: bool) -> None:
         Column("disk_gb", "disk, GB", "right"),
         Column("expected_cost", "expected cost", "right"),
         Column("committed_cost", "committed", "right"),
+        Column("dearest_cost", "where dearest", "right"),
     ]
     title = f"Suite {planned.suite.name}, {planned.weights} weights" if alone else f"Plan: suite {planned.suite.name}"
     emit(
@@ -58,7 +59,7 @@ def show(planned: Plan, told: Sequence[str], alone: bool) -> None:
 
 
 def totals(planned: Plan) -> Iterator[str]:
-    """What each vendor's servers should cost, and can cost at most, in the currency of its prices."""
+    """What each vendor's servers should cost, and can cost, in the currency of its prices."""
     groups: dict[tuple[str, str], list[JobPlan]] = defaultdict(list)
     for job in planned.running:
         groups[job.server.vendor, job.server.price.currency if job.server.price else ""].append(job)
@@ -67,10 +68,53 @@ def totals(planned: Plan) -> Iterator[str]:
         if not currency:
             yield f"{vendor}: {count}, of unknown price."
             continue
+        told = f"{vendor}: {count}, about {_sum(map(expected_cost, jobs))} {currency}; "
+        committed, dearest = _sum(map(committed_cost, jobs)), _sum(map(dearest_cost, jobs))
+        if not jobs[0].server.rented:
+            yield f"{told}at most {committed} {currency}."
+            continue
+        told = f"{told}committed, if all live to their end, {committed} {currency}"
+        yield f"{told}." if dearest == committed else f"{told}, or {dearest} {currency} where each is dearest."
+    if any(job.server.rented for job in planned.running):
         yield (
-            f"{vendor}: {count}, about {_sum(map(expected_cost, jobs))} {currency}; committed, if all live to their "
-            f"end, {_sum(map(committed_cost, jobs))} {currency}."
+            "Committed is for the cheapest places. Where a server is sold out there, dearer ones are tried, and a try "
+            "that fails may cost something: only --budget is a limit of the whole."
         )
+        yield from _all_together(planned)
+
+
+def _all_together(planned: Plan) -> Iterator[str]:
+    """Money and time over all vendors; no time where that of a server can't be expected."""
+    jobs = planned.running
+    costs: dict[str, float] = defaultdict(float)
+    for job in jobs:
+        if job.server.price:
+            costs[job.server.price.currency] += expected_cost(job) or 0.0
+    told = " + ".join(f"{number(cost, 2)} {currency}" for currency, cost in sorted(costs.items()))
+    parts = (
+        [f"{len(jobs)} server{'s' if len(jobs) != 1 else ''}", f"about {told}"] if told else [f"{len(jobs)} servers"]
+    )
+    if all(job.expected_seconds is not None for job in jobs):
+        most, of_vendor = planned.at_once
+        parts.append(f"in about {duration(whole_seconds(jobs, most, of_vendor))} with {most} at once")
+        if of_vendor < most:
+            parts[-1] += f", {of_vendor} of one vendor"
+    yield f"All together: {', '.join(parts)}."
+
+
+def of_budget(planned: Plan) -> Iterator[str]:
+    """How much of the budget is planned, over all vendors and in its currency; nothing without one."""
+    if planned.budget is None:
+        return
+    amount, currency = planned.budget
+    expected, committed, rates = reckon(planned.running, currency)
+    converted = "".join(f"; 1 {name} is reckoned as {number(rate)} {currency}" for name, rate in sorted(rates.items()))
+    yield (
+        f"Budget: {number(committed, 2)} of {amount:g} {currency} committed at the planned places, about "
+        f"{number(expected, 2)} expected{converted}."
+    )
+    if committed > amount:
+        yield "That is more than there is: servers wait until others have ended, and cost less than was committed."
 
 
 def left_out(planned: Plan) -> Iterator[str]:
@@ -92,7 +136,7 @@ def _without_figures(job: JobPlan) -> str:
     if reason.startswith("would cost about"):
         return "the budget is expected to be used up by those above (--json gives each one's cost)"
     if reason.startswith("could cost"):
-        return "each could cost more than the whole budget (--json gives each one's cost)"
+        return "each could cost more than all that the budget has for it (--json gives each one's cost)"
     return reason
 
 
@@ -115,6 +159,7 @@ def _row(job: JobPlan) -> dict[str, Any]:
         "disk_gb": job.disk_gb or "",
         "expected_cost": _money(expected_cost(job), currency),
         "committed_cost": _money(committed_cost(job), currency),
+        "dearest_cost": _money(dearest_cost(job), currency),
     }
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from benchctl.cli.render import Column, Output, emit, emit_json, moment, number, output_options
+from benchctl.errors import BenchctlError, JobsFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,6 +19,12 @@ if TYPE_CHECKING:
     from benchctl.home import Home
 
 FOLLOW_SECONDS = 1.0
+
+LINE = 200
+"""The most characters of what --follow says where there is no terminal, whose width would be the limit."""
+
+STOPPED = 130
+"""Exit status of a sweep that its user stopped, and of who followed it."""
 
 SWEEP_COLUMNS = [
     Column("sweep_id", "sweep"),
@@ -61,15 +70,26 @@ JOB_COLUMNS = [
 
 @click.command()
 @click.argument("sweep", required=False)
-@click.option("--follow", is_flag=True, help="Go on until the sweep ends; a new picture every second.")
-@click.option("--check", is_flag=True, help="Ask the clouds what is alive, too; it changes nothing.")
+@click.option(
+    "--follow", is_flag=True, help="Go on until the sweep ends, and end as it did; a new picture every second."
+)
+@click.option(
+    "--check", is_flag=True, help="Ask the clouds what is alive, too; it changes nothing, and ends as 'reap --dry-run'."
+)
 @click.option(
     "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many sweeps, newest first."
 )
 @output_options(csv=False)
-@click.pass_obj
+@click.pass_context
 def status(
-    home: Home, sweep: str | None, follow: bool, check: bool, limit: int, as_json: bool, query: str | None
+    ctx: click.Context,
+    /,
+    sweep: str | None,
+    follow: bool,
+    check: bool,
+    limit: int,
+    as_json: bool,
+    query: str | None,
 ) -> None:
     """Sweeps, the newest first, with their jobs; of SWEEP alone, or of all. What is rented now, and what it costs.
 
@@ -78,19 +98,48 @@ def status(
     What a running job does now comes from its live progress, everything else from the database and the sweeps' books.
     With --check the clouds are asked, and what they list stands beside it; with --json it is under "clouds", and the
     sweeps are under "sweeps". Of a sweep whose book can't be read "book_problem" says why.
+
+    Exit status: with --follow that of the sweep: 0 all of it ended well, 1 it broke off or its controller died, 3 some
+    jobs did not end well, 130 it was stopped; of several sweeps, that of the newest that did not end well. With --check
+    1 where something is alive that should not be, or a vendor did not say all that it may hold.
     """
+    home: Home = ctx.obj
+    output = Output(as_json, query=query)
+    sweeps, followed = _sweeps(home, sweep, limit, follow)
+    looked = _ask_the_clouds(home, sweeps[0]["sweep_id"] if sweep and sweeps else "") if check else None
+    _show(home, sweeps, looked, output, one_alone=bool(sweep))
+    ends = [exit_status(one) for one in sweeps if one["sweep_id"] in followed]
+    if looked is not None and not looked["clean"]:
+        ends.append(BenchctlError.exit_code)
+    ctx.exit(next(filter(None, ends), 0))
+
+
+def exit_status(sweep: Mapping[str, Any]) -> int:
+    """With what status ``benchctl sweep`` ended, or would have if its controller had not died. Pure."""
+    from benchctl.ledger import ENDED
+
+    if sweep["status"] == "stopped":
+        return STOPPED
+    alive = sweep["rented"]["alive"] if sweep["rented"] else ()
+    statuses = {job["status"] for job in sweep["jobs"]}
+    if statuses <= set(ENDED) and (alive or statuses - {"finished"}):
+        return JobsFailedError.exit_code
+    return 0 if sweep["status"] == "finished" else BenchctlError.exit_code
+
+
+def _show(
+    home: Home, sweeps: list[dict[str, Any]], looked: Mapping[str, Any] | None, output: Output, *, one_alone: bool
+) -> None:
+    """All of it: sweeps, jobs, what is alive by the books and, where the clouds were asked, by these."""
     from benchctl.living import rented
 
-    output = Output(as_json, query=query)
-    sweeps = _sweeps(home, sweep, limit, follow)
-    looked = _ask_the_clouds(home, sweeps[0]["sweep_id"] if sweep and sweeps else "") if check else None
     accounts, problems = rented(home)
-    if sweep and sweeps:
+    if one_alone and sweeps:
         problems = {name: why for name, why in problems.items() if name == sweeps[0]["sweep_id"]}
     for why in problems.values():
         click.echo(why, err=True)
     if output.for_machines and looked is not None:
-        emit_json({"sweeps": sweeps, "clouds": looked, "unread": problems}, query)
+        emit_json({"sweeps": sweeps, "clouds": looked, "unread": problems}, output.query)
         return
     columns = list(SWEEP_COLUMNS)
     if any(one["rented"] for one in sweeps):
@@ -99,11 +148,11 @@ def status(
     if output.for_machines:
         return
     for one in sweeps:
-        if one["jobs"] and (sweep or one["status"] == "running"):
+        if one["jobs"] and (one_alone or one["status"] == "running"):
             click.echo()
             emit(one["jobs"], JOB_COLUMNS, output, title=f"Jobs of {one['sweep_id']}")
     alive = [
-        row for name, its in accounts.items() if not sweep or name == sweeps[0]["sweep_id"] for row in its["alive"]
+        row for name, its in accounts.items() if not one_alone or name == sweeps[0]["sweep_id"] for row in its["alive"]
     ]
     if accounts or problems or looked is not None:
         click.echo()
@@ -113,17 +162,24 @@ def status(
         _show_clouds(looked, output)
 
 
-def _sweeps(home: Home, sweep: str | None, limit: int, follow: bool) -> list[dict[str, Any]]:
-    """The sweeps as they are, or, when they are followed, as they are once none of them runs any more."""
-    from benchctl.overview import overview
+def _sweeps(home: Home, sweep: str | None, limit: int, follow: bool) -> tuple[list[dict[str, Any]], set[str]]:
+    """The sweeps as they are or, when they are followed, as they are once none of them runs any more; and which were.
 
-    last = ""
+    Who names a sweep follows it though it has ended already.
+    """
+    from benchctl.overview import INTERRUPTED, overview
+
+    last, followed = "", set[str]()
     while True:
         sweeps = overview(home, sweep, limit)
-        line = _line(sweeps)
-        if not follow or not any(one["status"] == "running" for one in sweeps):
+        if not follow:
+            return sweeps, set()
+        followed |= {one["sweep_id"] for one in sweeps if sweep or one["status"] == "running"}
+        if not any(one["status"] == "running" for one in sweeps):
             break
-        if sys.stderr.isatty():
+        terminal = sys.stderr.isatty()
+        line = picture(sweeps, _width() if terminal else LINE)
+        if terminal:
             click.echo(f"\r\x1b[K{line}", nl=False, err=True)
         elif line != last:
             click.echo(line, err=True)
@@ -131,7 +187,14 @@ def _sweeps(home: Home, sweep: str | None, limit: int, follow: bool) -> list[dic
         time.sleep(FOLLOW_SECONDS)
     if last and sys.stderr.isatty():
         click.echo(err=True)
-    return sweeps
+    if any(one["status"] == INTERRUPTED for one in sweeps):
+        sweeps = overview(home, sweep, limit)  # it may have ended between the look at the database and at its lock
+    return sweeps, followed
+
+
+def _width() -> int:
+    """What a line of the terminal takes without wrapping; some terminals call themselves 0 wide."""
+    return (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1
 
 
 def money(amounts: Mapping[str, float | None]) -> str:
@@ -176,26 +239,30 @@ def _ask_the_clouds(home: Home, sweep: str) -> dict[str, Any]:
     finally:
         engine.dispose()
     return {
+        "clean": seen.clean,
         "found": [plain(one) for one in seen.findings],
         "asked": list(seen.asked),
         "not_asked": dict(seen.problems),
+        "answered_in_part": list(seen.partly),
         "skipped": dict(seen.skipped),
         "notes": list(seen.notes),
     }
 
 
 def _show_clouds(looked: Mapping[str, Any], output: Output) -> None:
-    from benchctl.cli.reap import COLUMNS, say_skipped
+    from benchctl.cli.reap import COLUMNS, no_cloud, say_problems, say_skipped
 
-    asked = ", ".join(looked["asked"]) or "none: there is no login"
+    asked = ", ".join(looked["asked"])
+    nothing = f"What was asked lists nothing ({asked})." if asked else "No list could be had."
     click.echo()
-    emit(looked["found"], COLUMNS, output, title="Alive by the clouds", empty=f"The clouds list nothing ({asked}).")
+    emit(looked["found"], COLUMNS, output, title="Alive by the clouds", empty=nothing)
     for note in looked["notes"]:
         click.echo(note, err=True)
     if looked["skipped"]:
         say_skipped(looked["skipped"])
-    for vendor, why in looked["not_asked"].items():
-        click.echo(f"{vendor} could not be asked, and may hold something: {why}", err=True)
+    say_problems(looked["not_asked"], looked["answered_in_part"])
+    if none := no_cloud(looked["asked"], looked["skipped"], looked["not_asked"]):
+        click.echo(f"{none}.")
 
 
 def doing(progress: Mapping[str, Any] | None) -> str:
@@ -213,14 +280,31 @@ def doing(progress: Mapping[str, Any] | None) -> str:
     return ", ".join(parts)
 
 
-def _line(sweeps: list[dict[str, Any]]) -> str:
-    """All that runs, in one line."""
-    return "; ".join(
-        f"{job['vendor_id']}/{job['server_id']}: {doing(job['progress']) or job['stage'] or job['status']}"
-        for one in sweeps
-        for job in one["jobs"]
-        if job["status"] in ("running", "waiting")
-    )
+def picture(sweeps: list[dict[str, Any]], columns: int) -> str:
+    """All that runs, in one line. Pure.
+
+    Job by job or, where that is too long, how many are in which stage, and those that began last.
+
+    Args:
+        sweeps: as the overview has them.
+        columns: the most characters that it may have.
+    """
+    jobs = [job for one in sweeps for job in one["jobs"] if job["status"] in ("running", "waiting")]
+    whole = "; ".join(map(_at, jobs))
+    if len(whole) <= columns:
+        return whole
+    stages = Counter(job["stage"] if job["status"] == "running" and job["stage"] else job["status"] for job in jobs)
+    line = ", ".join(f"{count} {stage}" for stage, count in stages.most_common())
+    begun = [job for job in jobs if job["status"] == "running" and job["started_at"]]
+    for job in sorted(begun, key=lambda job: job["started_at"], reverse=True):
+        if len(line) + len(_at(job)) + 2 > columns:
+            break
+        line += f"; {_at(job)}"
+    return line[: max(0, columns)]
+
+
+def _at(job: Mapping[str, Any]) -> str:
+    return f"{job['vendor_id']}/{job['server_id']}: {doing(job['progress']) or job['stage'] or job['status']}"
 
 
 def _counted(outcomes: Mapping[str, int]) -> str:

@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from benchctl.cli.options import FiniteRange
+from benchctl.cli.options import FiniteRange, GroupedCommand
 from benchctl.cli.render import Column, Output, emit, emit_json, number, output_options
 from benchctl.errors import JobsFailedError, UsageError
 
@@ -36,8 +36,22 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells give it: 128 and the signal's number."""
 
-WITH_RESUME = ("resume", "detach", "yes", "as_json", "query")
+WITH_RESUME = ("resume", "budget", "detach", "yes", "as_json", "query")
 """Options that go together with ``--resume``; the others are what the sweep was begun with."""
+
+
+HEADINGS = {
+    "What to measure": ("suite", "models", "weights", "mirror", "connections", "llama_bench", "threads", "device"),
+    "Where": (
+        *("vendors", "inventory", "servers", "regions", "missing", "failed", "older_than", "replicas"),
+        *("spot", "image", "disk_gb"),
+    ),
+    "Money, and how much at once": ("price", "budget", "max_hours", "concurrency", "per_vendor"),
+    "The way to the servers": ("ingress", "backend", "patience", "poll_seconds"),
+    "Rehearsals (--vendors lab)": ("recorded", "time_scale"),
+    "How it goes on": ("dry_run", "yes", "detach", "resume", "hook"),
+}
+"""Under which headings the help shows the options of ``sweep`` and ``plan``; those of all commands come last."""
 
 
 def request_options(command: Command) -> Command:
@@ -74,7 +88,11 @@ def request_options(command: Command) -> Command:
             "--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True,
             help="GPUs where there are some, the CPU alone, or a GPU without fail.",
         ),
-        click.option("--price", metavar="PRICE", help="What a server costs, as 0.046USD/h."),
+        click.option(
+            "--price", metavar="PRICE",
+            help="What this machine or a server of one's own costs, as 0.046USD/h; refused for clouds, whose prices "
+            "the catalogue has.",
+        ),
         click.option(
             "--budget", metavar="MONEY", help="The most that the sweep may cost, as 5USD; needs prices. 0 only plans."
         ),
@@ -124,7 +142,8 @@ def renting_options(command: Command) -> Command:
         ),
         click.option(
             "--per-vendor", type=click.IntRange(1, 1000), metavar="N",
-            help="Rented servers of one vendor that exist at once.  [default: half of --concurrency]",
+            help="Rented servers of one vendor that exist at once.  [default: half of --concurrency, all of it where "
+            "one vendor alone is named]",
         ),
         click.option(
             "--ingress", metavar="CIDR",
@@ -149,13 +168,19 @@ def renting_options(command: Command) -> Command:
     return command
 
 
-@click.command()
+@click.command(cls=GroupedCommand, headings=HEADINGS)
 @request_options
 @renting_options
-@click.option("--poll-seconds", type=FiniteRange(min=0.1), help="How often to look.  [default: local 1, ssh 15]")
+@click.option(
+    "--poll-seconds", type=FiniteRange(min=0.1), help="How often to look.  [default: local 1, ssh and clouds 15]"
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--yes", is_flag=True, help="Don't ask. Without it what costs money, or runs on servers, is asked for.")
-@click.option("--resume", metavar="SWEEP", help="Go on with this sweep (or the beginning of its name, or 'last').")
+@click.option(
+    "--resume",
+    metavar="SWEEP",
+    help="Go on with this sweep (or the beginning of its name, or 'last'); --budget gives it another one from then on.",
+)
 @output_options(csv=False)
 @click.pass_context
 def sweep(
@@ -187,6 +212,8 @@ def sweep(
     if resume is not None:
         _refuse_options(ctx)
         name = ledger.find_sweep(home, resume)
+        if asked["budget"]:
+            _change_budget(home, name, asked["budget"])
         if detach:
             _detach(ctx, home, name)
         else:
@@ -199,7 +226,12 @@ def sweep(
 
         require_ready(home, request.clouds, os.environ)
     planned = plan_of(request, home)
-    show_plan(planned, output, dry_run)
+    if output.for_machines and not dry_run and paid and not yes and _asked_for(request):
+        # nobody says yes to what was not shown
+        with redirect_stdout(sys.stderr):
+            show_plan(planned, Output(), alone=False)
+    else:
+        show_plan(planned, output, dry_run)
     if dry_run:
         return
     if not paid:
@@ -222,7 +254,7 @@ def sweep(
         _detach(ctx, home, name)
 
 
-@click.command()
+@click.command(cls=GroupedCommand, headings=HEADINGS)
 @request_options
 @output_options()
 @click.pass_obj
@@ -233,7 +265,8 @@ def plan(home: Home, /, as_json: bool, as_csv: bool, query: str | None, **asked:
     is a rough guess from cores and model size.
 
     For clouds it needs a catalogue ('benchctl catalog pull') and no login. A rented server's lifetime is the time after
-    which it is ended whatever happens; "committed" is what that long costs, and what a budget reckons with.
+    which it is ended whatever happens; "committed" is what that long costs in its cheapest place, "where dearest" in
+    the dearest of those that are tried where it is sold out. Only a budget is a limit of the whole.
     """
     show_plan(plan_of(request_from(asked), home), Output(as_json, as_csv, query), alone=True)
 
@@ -258,6 +291,7 @@ def request_from(asked: Mapping[str, Any]) -> SweepRequest:
         parse_price(asked["price"])
     if asked["budget"]:
         parse_budget(asked["budget"])
+    _require_addresses(asked)
     suite = load_suite(asked["suite"])
     named = asked["models"] or suite.model_names
     models = tuple({model.name: model for model in map(resolve_model, named)}.values())
@@ -293,8 +327,18 @@ def request_from(asked: Mapping[str, Any]) -> SweepRequest:
         max_hours=asked["max_hours"],
         recorded=str(Path(asked["recorded"]).absolute()) if asked["recorded"] else "",
         time_scale=asked["time_scale"],
+        per_vendor=_per_vendor(asked, vendors),
         **_renting(asked),
     )
+
+
+def _per_vendor(asked: Mapping[str, Any], vendors: Sequence[str]) -> int:
+    """How many servers of one vendor may exist at once: all of them where it is the only cloud, else half."""
+    from benchctl.request import CLOUDS, SweepRequest
+
+    concurrency: int = asked.get("concurrency", SweepRequest.concurrency)
+    several = sum(one in CLOUDS for one in vendors) > 1
+    return asked.get("per_vendor") or (max(1, (concurrency + 1) // 2) if several else concurrency)
 
 
 def _renting(asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -306,7 +350,6 @@ def _renting(asked: Mapping[str, Any]) -> dict[str, Any]:
 
     return {
         "concurrency": asked["concurrency"],
-        "per_vendor": asked["per_vendor"] or max(1, (asked["concurrency"] + 1) // 2),
         "ingress": parse_ingress(asked["ingress"]) if asked["ingress"] else "",
         "backend": asked["backend"] or "",
         "hook": settled(asked["hook"] or ""),
@@ -354,6 +397,21 @@ def _require_clouds(asked: Mapping[str, Any], vendors: Sequence[str]) -> None:
         raise UsageError("--price is for servers of one's own; clouds' prices are the catalogue's.", "Leave it out.")
 
 
+def _require_addresses(asked: Mapping[str, Any]) -> None:
+    """Refuse what is no URL where one is asked for; it is not repeated, for a password may stand in it.
+
+    Raises:
+        UsageError: there is one.
+    """
+    from benchctl.request import is_address
+
+    mirror, backend = asked["mirror"], asked.get("backend")
+    if mirror and not mirror.startswith("/") and not is_address(mirror):
+        raise UsageError("--mirror is no address.", "Give https://HOST/FOLDER, or the absolute path of a folder.")
+    if backend and not is_address(backend):
+        raise UsageError("--backend is no address.", "Give one that Pulumi knows, as file://PATH or s3://BUCKET.")
+
+
 _AGES = {"h": 1 / 24, "d": 1.0, "w": 7.0}
 
 
@@ -386,6 +444,7 @@ def plan_of(request: SweepRequest, home: Home) -> Plan:
         budget=budget if budget and budget[0] else None,
         max_hours=request.max_hours,
         disk_gb=request.disk_gb,
+        at_once=(request.concurrency, request.per_vendor),
         notes=found.notes,
     )
 
@@ -396,11 +455,11 @@ def show_plan(planned: Plan, output: Output, alone: bool) -> None:
 
     if output.for_machines and not alone:
         return
-    rows = plan_rows(planned)
-    notes = [*_totals(planned), *planned.notes]
-    if any(job.server.rented for job in planned.jobs):
-        from benchctl.cli import rented_plan
+    from benchctl.cli import rented_plan
 
+    rows = plan_rows(planned)
+    notes = [*_totals(planned), *rented_plan.of_budget(planned), *planned.notes]
+    if any(job.server.rented for job in planned.jobs):
         notes = rented_plan.notes(planned)
         if not output.for_machines:
             rented_plan.show(planned, notes, alone)
@@ -463,7 +522,7 @@ _MODEL_KEYS = (
 
 def _rented_keys(job: JobPlan) -> dict[str, Any]:
     """What a row says of its whole job, where its server is rented."""
-    from benchctl.rented_plan import committed_cost, expected_cost
+    from benchctl.rented_plan import committed_cost, dearest_cost, expected_cost
 
     if not job.server.rented:
         return {}
@@ -481,6 +540,7 @@ def _rented_keys(job: JobPlan) -> dict[str, Any]:
         "disk_gb": job.disk_gb,
         "job_expected_cost": expected_cost(job),
         "job_committed_cost": committed_cost(job),
+        "job_dearest_cost": dearest_cost(job),
     }
 
 
@@ -534,13 +594,17 @@ def _known_speeds(home: Home, servers: Sequence[Server]) -> Mapping[tuple[str, s
 
 def _confirm(request: SweepRequest, yes: bool) -> None:
     """Ask before money is spent or other machines are used; measuring this one for nothing needs no question."""
-    from benchctl.request import LOCAL
-
-    if yes or (LOCAL in request.vendors and not request.price):
+    if yes or not _asked_for(request):
         return
     if not sys.stdin.isatty():
         raise UsageError("Nobody is there to say yes.", "Give --yes.")
     click.confirm("Go on?", abort=True, err=True)
+
+
+def _asked_for(request: SweepRequest) -> bool:
+    from benchctl.request import LOCAL
+
+    return LOCAL not in request.vendors or bool(request.price)
 
 
 def _refuse_options(ctx: click.Context) -> None:
@@ -565,6 +629,14 @@ def _detach(ctx: click.Context, home: Home, name: str) -> None:
     click.echo(f"It says:   {log}", err=True)
     click.echo(name)
     ctx.exit(0)
+
+
+def _change_budget(home: Home, name: str, budget: str) -> None:
+    from benchctl import pipeline
+
+    pipeline.resumable(home, name)
+    with _database(home) as engine:
+        pipeline.change_budget(home, engine, name, budget)
 
 
 def _resume(ctx: click.Context, home: Home, name: str, output: Output) -> None:

@@ -146,7 +146,7 @@ class Workspace(automation.LocalWorkspace):
         super().__init__(work_dir=str(folder), pulumi_command=command, program=program)
 
 
-def end_program(loops: list[asyncio.AbstractEventLoop], patience_seconds: float = 5.0) -> None:
+def end_program(loops: list[asyncio.AbstractEventLoop], patience_seconds: float = 30.0) -> None:
     """End what a program left when the engine refused: the SDK leaves its event loop with tasks and threads that wait.
 
     Without it every refused stack keeps a dozen threads, and Python complains on stderr when it collects them.

@@ -99,6 +99,7 @@ class Aws:
     name = "aws"
     vendor_id = "aws"
     limits_itself = True
+    engine_seconds = 1200.0
 
     def user(self, spec: InstanceSpec) -> str:
         """Who logs in: ``ubuntu``, on Debian ``admin``."""

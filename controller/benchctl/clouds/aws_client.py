@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 SPOT_REQUEST = "spot-request"
-"""A kind of AWS alone; it goes before its server, which it could start again."""
+"""A kind of AWS alone; it goes before its server (:data:`benchctl.clouds.spec.FIRST`), which it could start again."""
 
 HOME_REGION = "us-east-1"
 """Where STS and the list of regions are asked when no region is set: no account has to opt into it."""
@@ -144,16 +144,23 @@ class AwsClient:
     def _find_in(self, region: str) -> list[Resource] | CloudError:
         """What is there, or why it can't be said."""
         try:
+            servers = list(self._unique(region, "server", _servers, "describe_instances", ("tag:Name",)))
+            keys = list(self._unique(region, "key", _keys, "describe_key_pairs", ("key-name",)))
+            holders = {**{one.name: one for one in keys}, **{one.id: one for one in servers}}
             return [
-                *self._unique(region, "server", _servers, "describe_instances", ("tag:Name",)),
+                *servers,
                 *self._unique(
-                    region, SPOT_REQUEST, _spot_requests, "describe_spot_instance_requests", ("launch.key-name",)
+                    region,
+                    SPOT_REQUEST,
+                    lambda page: _spot_requests(page, holders),
+                    "describe_spot_instance_requests",
+                    ("launch.key-name",),
                 ),
                 *self._unique(region, "disk", _disks, "describe_volumes", ("tag:Name",)),
                 *self._unique(region, "interface", _interfaces, "describe_network_interfaces", ("group-name",)),
                 *self._unique(region, "address", _addresses, "describe_addresses", ("tag:Name",)),
                 *self._unique(region, "firewall", _groups, "describe_security_groups", ("group-name",)),
-                *self._unique(region, "key", _keys, "describe_key_pairs", ("key-name",)),
+                *keys,
             ]
         except CloudError as error:
             fault = fault_of("aws", error.said)
@@ -392,16 +399,30 @@ def _servers(page: Mapping[str, Any], *, everything: bool = False) -> Iterator[d
                 }
 
 
-def _spot_requests(page: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _spot_requests(page: Mapping[str, Any], holders: Mapping[str, Resource]) -> Iterator[dict[str, Any]]:
+    """The provider does not tag them: they are of the sweep and job of their server, or of their key.
+
+    Args:
+        page: what the API lists.
+        holders: servers of ours by their id, keys by their name.
+    """
     for one in page["SpotInstanceRequests"]:
         if one.get("State") in ("open", "active"):
+            identifier, key = one["SpotInstanceRequestId"], one.get("LaunchSpecification", {}).get("KeyName", "")
+            holder = holders.get(one.get("InstanceId", "")) or holders.get(key)
+            named = holder.name if holder else key if key.startswith(PREFIX) else ""
             yield {
-                "id": one["SpotInstanceRequestId"],
-                "tags": _tags(one),
-                "name": _tags(one).get("Name") or one["SpotInstanceRequestId"],
+                "id": identifier,
+                "tags": {**(_labels(holder) if holder else {}), **_tags(one)},
+                "name": _tags(one).get("Name") or (f"{named}-{identifier}" if named else identifier),
                 "state": one["State"],
                 "created": one.get("CreateTime"),
             }
+
+
+def _labels(one: Resource) -> dict[str, str]:
+    known = {LABEL_SWEEP: one.sweep, LABEL_JOB: one.job, LABEL_EXPIRES: str(one.expires_at or "")}
+    return {key: value for key, value in known.items() if value}
 
 
 def _disks(page: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

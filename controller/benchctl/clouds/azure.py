@@ -62,6 +62,7 @@ class Azure:
     name = "azure"
     vendor_id = "azure"
     limits_itself = False
+    engine_seconds = 2400.0
 
     def user(self, spec: InstanceSpec) -> str:
         """The image's own user, whom Azure makes; it refuses ``root`` and ``admin``."""

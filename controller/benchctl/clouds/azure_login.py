@@ -139,7 +139,7 @@ def problem_of(environment: Mapping[str, str]) -> str:
     if login.client and login.tenant:
         return f"The login at Azure lacks ARM_CLIENT_SECRET: {mend}."
     if not _profile(environment).is_file():
-        return f"There is no login at Azure: {mend}."
+        return f"azure: no login found: {mend}."
     if shutil.which("az", path=environment.get("PATH")) is None:
         return "'az login' was done, but there is no 'az' on PATH to ask for its login: install the Azure CLI."
     return "" if login.subscription else "'az login' left no subscription: run 'az account set --subscription NAME'."

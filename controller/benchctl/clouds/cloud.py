@@ -14,7 +14,7 @@ from benchctl.refusals import Refusal
 from benchctl.request import CLOUDS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from benchctl.clouds.spec import Asked, InstanceSpec, Resource, SharedSpec
 
@@ -51,16 +51,31 @@ class PartialListError(CloudError):
 
     Attributes:
         found: what the others have.
-        missing: the regions that did not answer, and why.
+        missing: the regions that did not answer, or did not in all their zones, and why.
         answered: whether any region did.
     """
 
-    def __init__(self, found: Sequence[Resource], missing: Mapping[str, CloudError], *, answered: bool) -> None:
+    def __init__(
+        self,
+        found: Sequence[Resource],
+        missing: Mapping[str, CloudError],
+        *,
+        answered: bool,
+        zones: Collection[str] | None = None,
+    ) -> None:
+        """``zones``: which of the regions' zones did not answer, where it is known; else none of them did."""
         # what may pass comes first: who only knows that the list failed asks again
         why = min(missing.values(), key=lambda error: error.refusal in DENIED)
         refusal = Refusal.ACCOUNT if why.refusal in DENIED else why.refusal
         super().__init__(f"{', '.join(missing)}: {why}", refusal=refusal, said=why.said)
         self.found, self.missing, self.answered = list(found), dict(missing), answered
+        self._zones = zones
+
+    def hides(self, resource: Resource) -> bool:
+        """Whether it is where nobody answered, so that a list without it does not say that it is gone."""
+        if self._zones is not None and resource.zone:
+            return resource.zone in self._zones
+        return resource.region in self.missing
 
 
 class Client(Protocol):
@@ -96,12 +111,15 @@ class Cloud(Protocol):
         name: as the command line calls it.
         vendor_id: as the database calls it.
         limits_itself: whether the cloud ends an instance of ours by itself when its time is over.
+        engine_seconds: how long Pulumi's engine may take to make a job's resources, and to destroy them: longer than
+            what the program lets a single one of them take, so that the vendor's own words are heard.
         user: who logs in on the image.
     """
 
     name: str
     vendor_id: str
     limits_itself: bool
+    engine_seconds: float
 
     def user(self, spec: InstanceSpec) -> str:
         """Who logs in."""

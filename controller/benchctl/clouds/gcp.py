@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchctl.clouds.boot import login_user, startup_script, user_data
-from benchctl.clouds.cloud import CloudError
+from benchctl.clouds.cloud import CloudError, PartialListError
 from benchctl.clouds.spec import (
     ARM64,
     LABEL_EXPIRES,
@@ -35,7 +35,7 @@ from benchctl.errors import BenchctlError
 from benchctl.refusals import Refusal, classify
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from benchctl.clouds.cloud import Client, Cloud
     from benchctl.clouds.spec import InstanceSpec, SharedSpec
@@ -48,6 +48,7 @@ ENDPOINT = "GOOGLE_COMPUTE_CUSTOM_ENDPOINT"
 """Another address of the API, ending in ``/compute/v1/`` (a proxy, an emulation); the provider reads it too."""
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+HOST = "compute.googleapis.com"
 
 CREATE_TIMEOUT, DELETE_TIMEOUT = "10m", "10m"
 DELETE_SECONDS = 600.0
@@ -74,6 +75,8 @@ IMAGES: Mapping[str, Mapping[str, str]] = {
 
 ACCELERATOR = "accelerator"
 """Key of ``InstanceSpec.settings``: the type of GPU that an N1 machine gets, as Google calls it."""
+
+_SINGULAR = {"Instances": "Instance", "Disks": "Disk", "Addresses": "Address"}
 
 KINDS = ("server", "disk", "address", "firewall", "network")
 """In the order in which they can be deleted."""
@@ -162,6 +165,7 @@ class Gcp:
     name = "gcp"
     vendor_id = "gcp"
     limits_itself = True
+    engine_seconds = 1200.0
 
     def user(self, spec: InstanceSpec) -> str:
         """The distribution's usual name; the guest agent makes any."""
@@ -174,12 +178,13 @@ class Gcp:
         except BenchctlError as error:
             return f"{error.problem} {error.mend}".strip()
         if found is None:
+            besides = "" if project(environment) else f"; and set {PROJECTS[0]} to the project"
             return (
-                f"Google Cloud needs a login: set {CREDENTIALS_FILE} to the key file of a service account, "
-                "or run 'gcloud auth application-default login'."
+                f"gcp: no login found: set {CREDENTIALS_FILE} to the key file of a service account, or run "
+                f"'gcloud auth application-default login'{besides}."
             )
         if not project(environment):
-            return f"Google Cloud needs a project: set {PROJECTS[0]}."
+            return f"gcp: half a login is set: set {PROJECTS[0]} too."
         return ""
 
     def account(self, environment: Mapping[str, str], client: Client) -> str:  # noqa: ARG002
@@ -280,21 +285,23 @@ class Gcp:
         address = server.network_interfaces.apply(lambda found: (found[0].access_configs or [])[0].nat_ip)
         return {"address": address, "ids": {spec.name: server.instance_id}}
 
-    def client(self, environment: Mapping[str, str], regions: Sequence[str] = ()) -> Client:  # noqa: ARG002
-        """One client: the API lists all zones at once."""
+    def client(self, environment: Mapping[str, str], regions: Sequence[str] = ()) -> Client:
+        """One client: the API lists all zones at once; those outside ``regions`` need not answer."""
         credentials = _credentials(environment)
         if problem := self.login_problem(environment):
             raise CloudError(problem, refusal=Refusal.ACCOUNT)
-        return GcpClient(credentials, project(environment), environment.get(ENDPOINT, ""))
+        return GcpClient(credentials, project(environment), environment.get(ENDPOINT, ""), regions)
 
 
 class GcpClient:
     """See :class:`benchctl.clouds.cloud.Client`."""
 
-    def __init__(self, credentials: Any, project_id: str, endpoint: str) -> None:
+    def __init__(self, credentials: Any, project_id: str, endpoint: str, regions: Sequence[str] = ()) -> None:
         self._credentials, self._project = credentials, project_id
         self._endpoint = endpoint.rstrip("/").removesuffix("/compute/v1")
+        self._regions = frozenset(regions)
         self._made: dict[str, Any] = {}
+        self._session: Any = None
 
     def whoami(self) -> str:
         """The project; the call proves that the login may look into it."""
@@ -303,20 +310,31 @@ class GcpClient:
         return f"project {found.name or self._project}"
 
     def find(self) -> list[Resource]:
-        """By name: firewalls and networks can't be labelled, and everything of ours is named so."""
+        """By name: firewalls and networks can't be labelled, and everything of ours is named so.
+
+        Raises:
+            PartialListError: some zones can't be reached.
+            CloudError: none can.
+        """
+        scopes = _Scopes(self._regions)
         with _said():
-            servers = [_server(one) for one in self._aggregated("Instances")]
+            servers = [_server(one) for one in self._aggregated("Instances", scopes)]
             found = [
                 *servers,
-                *(_disk(one) for one in self._aggregated("Disks")),
-                *(_address(one) for one in self._aggregated("Addresses")),
+                *(_disk(one) for one in self._aggregated("Disks", scopes)),
+                *(_address(one) for one in self._aggregated("Addresses", scopes)),
             ]
             firewalls = self._global("Firewalls")
             networks = self._global("Networks")
         used = {_last(one.network) for one in firewalls}
         found.extend(_plain("firewall", one) for one in firewalls)
         found.extend(_plain("network", one, attached=_last(one.self_link) in used or bool(servers)) for one in networks)
-        return [one for one in found if is_ours(one.name, {LABEL_SWEEP: one.sweep} if one.sweep else {})]
+        found = [one for one in found if is_ours(one.name, {LABEL_SWEEP: one.sweep} if one.sweep else {})]
+        if scopes.missing and not scopes.answered:
+            raise next(iter(scopes.missing.values()))
+        if scopes.missing:
+            raise PartialListError(found, scopes.missing, answered=True, zones=scopes.zones)
+        return found
 
     def delete(self, resource: Resource) -> None:
         """Google answers with an operation, which is waited for; its errors come at its end."""
@@ -353,19 +371,51 @@ class GcpClient:
         if operation.error.errors:
             raise _refused("; ".join(f"{one.code}: {one.message}" for one in operation.error.errors))
 
-    def _aggregated(self, service: str) -> list[Any]:
-        """All pages of all zones; a zone that does not answer is an outage, and no empty zone."""
-        module = _compute()
-        request = getattr(module, f"AggregatedList{service}Request")(project=self._project, filter=_ours())
+    def _aggregated(self, service: str, scopes: _Scopes) -> list[Any]:
+        """All pages of all zones; a zone that can't be reached is no empty zone."""
         field = service.lower()
         found: list[Any] = []
-        for scope, listed in self._client(service).aggregated_list(request=request, **_patience()):
-            if listed.warning.code == "UNREACHABLE":
-                raise CloudError(
-                    f"Google says: {scope} can't be reached.", refusal=Refusal.OUTAGE, said=listed.warning.message
-                )
-            found.extend(getattr(listed, field))
+        for page in self._pages(service):
+            for scope in page.unreachables:
+                scopes.add(scope)
+            for scope, listed in page.items.items():
+                if listed.warning.code == "UNREACHABLE":
+                    scopes.add(scope, listed.warning.message)
+                else:
+                    scopes.answered = True
+                found.extend(getattr(listed, field))
         return found
+
+    def _pages(self, service: str) -> Iterator[Any]:
+        """The pages of an aggregated list.
+
+        One zone that can't be reached may fail the whole list unless it may be a part of it, which Google recommends;
+        the SDK's requests lack that parameter. So its answers are read, and asked for here.
+        """
+        answer = getattr(_compute(), f"{_SINGULAR[service]}AggregatedList")
+        asked = {"filter": _ours(), "returnPartialSuccess": "true"}
+        while True:
+            text = _patience()["retry"](self._get)(f"aggregated/{service.lower()}", asked)
+            page = answer.from_json(text, ignore_unknown_fields=True)
+            yield page
+            if not page.next_page_token:
+                return
+            asked["pageToken"] = page.next_page_token
+
+    def _get(self, path: str, parameters: Mapping[str, str]) -> str:
+        from google.api_core import exceptions
+        from google.auth.transport.requests import AuthorizedSession
+
+        if self._session is None:
+            credentials = self._credentials
+            if hasattr(credentials, "with_always_use_jwt_access"):  # as the SDK: a service account signs for itself
+                credentials = credentials.with_always_use_jwt_access(True)
+            self._session = AuthorizedSession(credentials, default_host=HOST)
+        url = f"{self._endpoint or f'https://{HOST}'}/compute/v1/projects/{self._project}/{path}"
+        answer = self._session.get(url, params=parameters, timeout=HTTP_SECONDS)
+        if answer.status_code >= 400:
+            raise exceptions.from_http_response(answer)
+        return str(answer.text)
 
     def _global(self, service: str) -> list[Any]:
         request = getattr(_compute(), f"List{service}Request")(project=self._project, filter=_ours())
@@ -378,6 +428,27 @@ class GcpClient:
                 credentials=self._credentials, client_options=options
             )
         return self._made[service]
+
+
+class _Scopes:
+    """Which zones and regions could not be reached while lists were read."""
+
+    def __init__(self, regions: Collection[str]) -> None:
+        """Only ``regions`` matter; all when there are none."""
+        self.missing: dict[str, CloudError] = {}
+        self.zones: set[str] = set()
+        self.answered = False
+        self._regions = regions
+
+    def add(self, scope: str, said: str = "") -> None:
+        """Note one: ``zones/us-central1-a`` or ``regions/us-central1``, however much of a link stands before it."""
+        place = _last(scope)
+        region = place.rpartition("-")[0] if scope.endswith(f"zones/{place}") else place
+        if self._regions and region not in self._regions:
+            return
+        self.zones.add(place)
+        problem = f"Google says: {scope} can't be reached."
+        self.missing.setdefault(region, CloudError(problem, refusal=Refusal.OUTAGE, said=said or problem))
 
 
 def project(environment: Mapping[str, str]) -> str:

@@ -54,6 +54,7 @@ class Hetzner:
     name = "hetzner"
     vendor_id = "hcloud"
     limits_itself = False
+    engine_seconds = 900.0
 
     def user(self, spec: InstanceSpec) -> str:
         """Always root."""
@@ -64,7 +65,8 @@ class Hetzner:
         if environment.get(TOKEN, "").strip():
             return ""
         return (
-            f"Hetzner needs an API token that may read and write: make one in the project's Security page, set {TOKEN}."
+            f"hetzner: no login found: set {TOKEN} to an API token that may read and write (made in the project's "
+            "Security page)."
         )
 
     def account(self, environment: Mapping[str, str], client: Client) -> str:  # noqa: ARG002

@@ -47,6 +47,7 @@ class Lab:
     name = "lab"
     vendor_id = "lab"
     limits_itself = True
+    engine_seconds = 900.0
 
     def user(self, spec: InstanceSpec) -> str:  # noqa: ARG002
         """Root of the container."""

@@ -4,7 +4,8 @@
 refusal        what follows
 =============  ======================================================================================================
 stock          the next zone of the region (first those that the vendor names), then the next region
-quota          the next region; remembered for the whole sweep; a quota of the account ends it at once
+quota          the next region; remembered for the whole sweep; a quota of the account ends it at once; where servers of
+               the sweep itself use it up, what is left is tried again when they are gone
 not offered    the next zone, then the next region; nothing where it would be the same everywhere; the next region at
                once where this one is closed to the account, which is remembered for the whole sweep
 throttled      the same place, later
@@ -21,11 +22,12 @@ Every answer but giving up adds a try to the job, and no job has more than :data
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchctl.clouds.faults import ACCOUNT, GPU_FAMILY, Fault, family_of
+from benchctl.clouds.faults import ACCOUNT, GPU_FAMILY, Fault, family_of, fault_of
 from benchctl.refusals import Refusal
 
 if TYPE_CHECKING:
@@ -100,7 +102,18 @@ class StopVendor:
     reason: str
 
 
-Step = TryAt | WaitThen | GiveUp | StopVendor
+@dataclass(frozen=True)
+class Later:
+    """There may be a server when others of this sweep are gone, which use a quota up.
+
+    Attributes:
+        reason: why, one sentence with the vendor's words.
+    """
+
+    reason: str
+
+
+Step = TryAt | WaitThen | GiveUp | StopVendor | Later
 
 
 @dataclass(frozen=True)
@@ -112,20 +125,22 @@ class _Bar:
         family: the family, ``gpu``, or empty for all.
         vcpus: from how many vCPUs on.
         why: the vendor's words.
+        until: when it is tried again, by the clock; for ever without it.
     """
 
     region: str
     family: str
     vcpus: int
     why: str
+    until: float | None = None
 
 
 class Barred:
-    """What a sweep has learnt not to ask for again. All its threads share one."""
+    """What a sweep has learnt not to ask for again, or not yet. All its threads share one."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Nothing is barred."""
-        self._lock = threading.Lock()
+        self._lock, self._clock = threading.Lock(), clock
         self._bars: dict[str, tuple[_Bar, ...]] = {}
         self._stopped: dict[str, str] = {}
 
@@ -139,8 +154,14 @@ class Barred:
         with self._lock:
             return self._stopped.get(vendor, "")
 
-    def learn(self, fault: Fault, job: JobState) -> None:
-        """Remember what a fault says of other servers, too: a quota, a closed region, a login that does not work."""
+    def learn(self, fault: Fault, job: JobState, *, hold_seconds: float = 0.0) -> None:
+        """Remember what a fault says of other servers, too: a quota, a closed region, a login that does not work.
+
+        Args:
+            fault: why a try failed.
+            job: whose try it was.
+            hold_seconds: of a quota that the sweep's own servers use up: how long it is not asked for again.
+        """
         if fault.refusal is Refusal.ACCOUNT and not fault.doubtful:
             self.stop(job.vendor, fault.said)
         if fault.refusal is Refusal.NOT_OFFERED and fault.closed:
@@ -148,25 +169,42 @@ class Barred:
         elif fault.refusal is Refusal.QUOTA:
             family = GPU_FAMILY if fault.gpus else family_of(job.vendor, job.server) if fault.family else ""
             region = EVERYWHERE if fault.scope == ACCOUNT else job.region
-            bar = _Bar(region, family, job.vcpus if fault.sized else 0, fault.said)
+            until = self._clock() + hold_seconds if hold_seconds else None
+            bar = _Bar(region, family, job.vcpus if fault.sized else 0, fault.said, until)
         else:
             return
         with self._lock:
             self._bars[job.vendor] = (*self._bars.get(job.vendor, ()), bar)
 
+    def freed(self, vendor: str) -> None:
+        """A server of the sweep is gone there: what its own servers used up may be asked for again."""
+        with self._lock:
+            self._bars[vendor] = tuple(one for one in self._bars.get(vendor, ()) if one.until is None)
+
     def why(self, job: JobState, region: str) -> str:
-        """Why a job is not tried in a region, in the vendor's words; empty when it may be."""
+        """Why a job is not tried in a region now, in the vendor's words; empty when it may be."""
+        bar = self._bar(job, region)
+        return bar.why if bar else ""
+
+    def held(self, job: JobState, region: str) -> bool:
+        """Whether a job is not tried in a region yet, but will be when servers of the sweep are gone."""
+        bar = self._bar(job, region)
+        return bar is not None and bar.until is not None
+
+    def _bar(self, job: JobState, region: str) -> _Bar | None:
+        """What keeps a job from a region; one for ever comes before one for a while."""
         families = {"", family_of(job.vendor, job.server), *([GPU_FAMILY] if job.gpus else [])}
+        now = self._clock()
         with self._lock:
             bars = self._bars.get(job.vendor, ())
-        return next(
-            (
-                one.why
-                for one in bars
-                if one.region in (region, EVERYWHERE) and one.family in families and _counts(one.vcpus, job.vcpus)
-            ),
-            "",
-        )
+        held = None
+        for one in bars:
+            if one.region in (region, EVERYWHERE) and one.family in families and _counts(one.vcpus, job.vcpus):
+                if one.until is None:
+                    return one
+                if one.until > now:
+                    held = held or one
+        return held
 
 
 def _counts(barred_from: int, vcpus: int) -> bool:
@@ -174,20 +212,38 @@ def _counts(barred_from: int, vcpus: int) -> bool:
     return not barred_from or not vcpus or vcpus >= barred_from
 
 
+def counts_towards(fault: Fault, job: JobState, other: JobState) -> bool:
+    """Whether another server counts towards the quota that a job was refused for."""
+    if (other.vendor, other.allocation) != (job.vendor, job.allocation):
+        return False
+    if fault.scope != ACCOUNT and other.region != job.region:
+        return False
+    if fault.gpus:
+        return other.gpus > 0
+    return not fault.family or family_of(other.vendor, other.server) == family_of(job.vendor, job.server)
+
+
 def first_step(job: JobState, barred: Barred, *, allowed: Callable[[Place], bool] = lambda _place: True) -> Step:
     """Where to try first.
 
     Args:
-        job: the job.
+        job: the job; where it was tried before and has waited since, its ``attempts`` are those tries.
         barred: what the sweep has learnt.
         allowed: whether a place may be tried, e.g. by what it costs.
     """
     stopped = barred.stopped(job.vendor)
     if stopped:
         return StopVendor(f"{job.vendor} is not asked any more by this sweep: {stopped}")
-    usable = [one for one in job.places if allowed(one) and not barred.why(job, one["region"])]
+    tried = _tried(job)
+    open_to_it = [one for one in job.places if allowed(one) and not _is_used(one, tried)]
+    usable = [one for one in open_to_it if not barred.why(job, one["region"])]
     if usable:
         return TryAt(usable[0])
+    for one in open_to_it:
+        if barred.held(job, one["region"]):
+            return Later(barred.why(job, one["region"]))
+    if job.attempts:
+        return GiveUp(_sum_up(fault_of(job.vendor, str(job.attempts[-1].get("said") or "")), job))
     why = next((said for one in job.places if (said := barred.why(job, one["region"]))), "")
     if why:
         return GiveUp(f"Not tried, after what the vendor said of another server of this sweep: {why}")
@@ -201,6 +257,7 @@ def next_step(
     *,
     random: Callable[[], float],
     allowed: Callable[[Place], bool] = lambda _place: True,
+    hold_seconds: float = 0.0,
 ) -> Step:
     """What follows on a failed try. What it teaches about other servers is remembered in ``barred``.
 
@@ -210,15 +267,17 @@ def next_step(
         barred: what the sweep has learnt.
         random: a number from 0 to 1, a new one for each call.
         allowed: whether a place may be tried, e.g. by what it costs.
+        hold_seconds: where the sweep's own servers use the quota up: how long it is not asked for again; else 0. The
+            attempt says so by ``held``, and counts as none.
     """
-    barred.learn(fault, job)
+    barred.learn(fault, job, hold_seconds=hold_seconds)
     if fault.refusal is Refusal.ACCOUNT:
         return StopVendor(f"{job.vendor} refuses the account: {fault.said}")
     stopped = barred.stopped(job.vendor)
     if stopped:
         return StopVendor(f"{job.vendor} is not asked any more by this sweep: {stopped}")
     give_up = GiveUp(_sum_up(fault, job))
-    if fault.everywhere or len(job.attempts) >= MOST_TRIES or _too_often(fault, job):
+    if fault.everywhere or sum(not one.get("held") for one in job.attempts) >= MOST_TRIES or _too_often(fault, job):
         return give_up
     if fault.refusal in (Refusal.THROTTLED, Refusal.OUTAGE):
         again = _again(fault, job, random)
@@ -226,7 +285,7 @@ def next_step(
             return again
         if fault.refusal is Refusal.THROTTLED:
             return give_up
-    used = _used_up(job)
+    used = _used_up(job, held=bool(hold_seconds))
     left = [
         one for one in job.places if not _is_used(one, used) and allowed(one) and not barred.why(job, one["region"])
     ]
@@ -235,7 +294,11 @@ def next_step(
         return TryAt(ordered[0])
     if fault.refusal in (Refusal.TIMEOUT, Refusal.INTERRUPTED):
         here = _here(job)
-        return TryAt(here) if here is not None and allowed(here) else give_up
+        if here is not None and allowed(here):
+            return TryAt(here)
+    for one in job.places:
+        if not _is_used(one, used) and allowed(one) and barred.held(job, one["region"]):
+            return Later(barred.why(job, one["region"]))
     return give_up
 
 
@@ -269,11 +332,19 @@ def _here(job: JobState) -> Place | None:
     return next((one for one in job.places if (one["region"], one["zone"]) == (job.region, job.zone)), None)
 
 
-def _used_up(job: JobState) -> tuple[set[str], set[tuple[str, str]]]:
-    """Regions and zones that this job has tried, and that a new try would not find changed."""
+def _used_up(job: JobState, *, held: bool) -> tuple[set[str], set[tuple[str, str]]]:
+    """Regions and zones that this job has tried, and that a new try would not find changed; the last try's, too."""
+    regions, zones = _tried(job)
+    return regions, zones if held else zones | {(job.region, job.zone)}
+
+
+def _tried(job: JobState) -> tuple[set[str], set[tuple[str, str]]]:
+    """Regions and zones of a job's attempts, but for those where servers of the sweep were in the way."""
     regions: set[str] = set()
-    zones: set[tuple[str, str]] = {(job.region, job.zone)}
+    zones: set[tuple[str, str]] = set()
     for one in job.attempts:
+        if one.get("held"):
+            continue
         region, zone = str(one.get("region") or ""), str(one.get("zone") or "")
         if one.get("refusal") == str(Refusal.QUOTA):
             regions.add(region)

@@ -26,7 +26,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
 
 
 def problems(vendors: Iterable[str], environment: Mapping[str, str]) -> Iterator[str]:
-    """What is missing to rent, one sentence per vendor, without asking anybody."""
+    """What is missing to rent, one line per vendor, without asking anybody."""
     for vendor in vendors:
         lacking = [name for name in MODULES[vendor] if not there(name)]
         if lacking:
@@ -41,12 +41,12 @@ def require_ready(home: Home, vendors: Iterable[str], environment: Mapping[str, 
     """Make sure that a sweep of these vendors can begin.
 
     Raises:
-        UsageError: a login or a package is missing; one sentence per vendor.
+        UsageError: a login or a package is missing; one line per vendor.
         BenchctlError: there is no engine.
     """
     found = list(problems(vendors, environment))
     if found:
-        raise UsageError("Nothing was begun. " + " ".join(found))
+        raise UsageError("\n".join(("Nothing was begun.", *found)))
     from benchctl.clouds import automation, engine_binary
 
     unfit = automation.fitting(engine_binary.find(home.cache, environment))

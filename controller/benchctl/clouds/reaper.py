@@ -28,7 +28,7 @@ from benchctl import hooks
 from benchctl.clouds import login_mark
 from benchctl.clouds.cloud import DENIED, CloudError, PartialListError, cloud_of, vendor_id
 from benchctl.clouds.logins import some_login
-from benchctl.clouds.spec import SHARED_JOB
+from benchctl.clouds.spec import FIRST, SHARED_JOB
 from benchctl.clouds.verdicts import (
     MARGIN_SECONDS,
     Book,
@@ -45,7 +45,7 @@ from benchctl.clouds.verdicts import (
 )
 from benchctl.errors import BenchctlError
 from benchctl.extras import extra_mend
-from benchctl.ledger import FILE, Ledger, jobs_of, read_book, sweep_names
+from benchctl.ledger import FILE, JOB_FILE, Ledger, jobs_of, read_book, sweep_names
 from benchctl.refusals import Refusal
 from benchctl.request import CLOUDS
 
@@ -65,21 +65,20 @@ Item = TypeVar("Item")
 __all__ = ["Finding", "Outcome", "Patience", "ReapReport", "judge", "reap"]
 
 PHASES = (
-    ("server",),
+    *((kind,) for kind in FIRST),
     ("disk", "interface"),
     ("address",),
     ("group", "firewall", "key"),
     ("subnet",),
     ("network",),
 )
-"""Kinds in the order in which they can go: what holds another thing goes before it."""
-
+"""Kinds in the order in which they can go: what holds another thing, or could make it again, goes before it."""
 
 UNTRIED_ROUNDS = 3
 """After so many rounds even what something else of its sweep may hold is asked to go."""
 
 STACK_SECONDS = 30 * 60.0
-"""How long ending stray engines, and removing stacks, may take in all."""
+"""How long ending stray engines and removing stacks may take together; the vendors' time is not counted in it."""
 
 
 STACK_TRIES = 3
@@ -146,6 +145,7 @@ class ReapReport:
         skipped: vendors that were not asked, and need not have been: why.
         notes: what else a person should know.
         asked: the vendors that answered for all that may hold something.
+        partly: those of the problems that did answer, if not for all that may be there.
         stacks: names of the Pulumi stacks that were removed.
         dry: whether it only looked.
     """
@@ -155,6 +155,7 @@ class ReapReport:
     skipped: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     asked: tuple[str, ...] = ()
+    partly: tuple[str, ...] = ()
     stacks: tuple[str, ...] = ()
     dry: bool = False
 
@@ -175,8 +176,11 @@ class ReapReport:
 
     @property
     def clean(self) -> bool:
-        """Whether nothing is left that should not be, as far as all vendors that may hold something say."""
-        return not self.leaks and not self.problems
+        """Whether nothing is left that should not be, as far as all vendors that may hold something say.
+
+        What a look would destroy is there still.
+        """
+        return not self.problems and all(one.outcome not in (Outcome.LEFT, Outcome.WOULD) for one in self.findings)
 
 
 def reap(
@@ -260,7 +264,8 @@ def reap(
         problems=problems,
         skipped=skipped,
         notes=tuple(notes),
-        asked=tuple(run.vendor for run in runs if not run.problem),
+        asked=tuple(run.vendor for run in runs if run.vendor not in problems),
+        partly=tuple(run.vendor for run in runs if run.vendor in problems and run.believed is not None),
         stacks=tuple(states.removed),
         dry=dry_run,
     )
@@ -392,9 +397,12 @@ def _holder(folder: Path, sweep: str, held: contextlib.ExitStack | None) -> Hold
 
 
 def _last_written(folder: Path) -> float:
-    """When a sweep last gave a sign of life, seconds since 1970."""
+    """When a sweep last gave a sign of life, seconds since 1970.
+
+    Its steps are written to its jobs' files; the book itself only at its beginning and its end.
+    """
     times = [0.0]
-    for path in (folder / FILE, *folder.glob("jobs/*/progress.json")):
+    for path in (folder / FILE, *folder.glob(f"jobs/*/{JOB_FILE}"), *folder.glob("jobs/*/progress.json")):
         with contextlib.suppress(OSError):
             times.append(path.stat().st_mtime)
     return max(times)
@@ -597,7 +605,8 @@ class _VendorRun:
             except CloudError as error:
                 if isinstance(error, PartialListError) and error.answered:
                     self.missing = error.missing
-                    return [*error.found, *(one for one in before if one.region in error.missing)]
+                    there = {_key(one) for one in error.found}
+                    return [*error.found, *(one for one in before if error.hides(one) and _key(one) not in there)]
                 final = attempt == patience.tries or self._asked.clock() >= deadline or self.stop.is_set()
                 if error.refusal is Refusal.ACCOUNT or final:
                     raise _GivenUpError(str(error)) from error
@@ -612,7 +621,7 @@ class _VendorRun:
             if error.refusal not in DENIED or self._asked.may_hold(self.vendor, region)
         }
         if notable:
-            self.problem = f"only {', '.join(notable)} did not say what is there: {next(iter(notable.values()))}"
+            self.problem = f"{', '.join(notable)} did not say all that is there: {next(iter(notable.values()))}"
         elif self.missing:
             self.notes.append(
                 f"{self.vendor}: the account may not look into {', '.join(self.missing)}; the books hold nothing there."
@@ -635,7 +644,7 @@ class _VendorRun:
                 for one in doomed
                 if _phase(one.resource) == phase
                 # later on nothing is left untried, whatever holds it
-                and (phase == 0 or one.sweep not in stuck or round_number >= UNTRIED_ROUNDS)
+                and (one.resource.kind in FIRST or one.sweep not in stuck or round_number >= UNTRIED_ROUNDS)
             ]
             seconds = min(patience.delete_seconds, max(0.0, deadline - self._asked.clock()))
             taken = _each(now, self._delete_one, patience.deletes_at_once, seconds)
@@ -851,9 +860,17 @@ def _bring_up_to_date(
                     newest = opened[book.sweep].job(job.job)
                     loss = after_loss(newest, now.isoformat(timespec="milliseconds"), destroyed=owner in destroyed)
                     opened[book.sweep].update(job.job, **loss)
+                    if book.holder is Holder.NOBODY:
+                        _still_silent(opened[book.sweep].job_folder(job.job), asked.clock() - book.quiet_seconds)
                 except (BenchctlError, KeyError) as error:
                     notes.append(f"The book of {book.sweep} could not be brought up to date: {error}")
     return notes
+
+
+def _still_silent(job_folder: Path, since: float) -> None:
+    """What the reaper notes of a job is no sign of its sweep's life: the grace goes on from where it was."""
+    with contextlib.suppress(OSError):
+        os.utime(job_folder / JOB_FILE, (since, since))
 
 
 def _ours_to_note(sweep: str, books: Mapping[str, Book]) -> bool:
@@ -893,6 +910,7 @@ class _States:
             if book.holder is not Holder.OTHER and (not asked.sweep or book.sweep == asked.sweep)
         }
         self._states: list[tuple[Stacks, list[str]]] = []
+        self._seconds = STACK_SECONDS
         if asked.dry_run or not self._books:
             return
         for one in sorted({backend, *(book.backend for book in self._books.values())}):
@@ -923,7 +941,9 @@ class _States:
                 return False
             return True
 
-        _each([(states, stack, (s, j)) for states, stack, s, j, _ in self._forsaken()], settle, 8, STACK_SECONDS)
+        began = time.monotonic()
+        _each([(states, stack, (s, j)) for states, stack, s, j, _ in self._forsaken()], settle, 8, self._seconds)
+        self._seconds -= time.monotonic() - began
         now = self._asked.clock()
         return tuple(replace(row, asked_at=now) if (row.sweep, row.job) in settled else row for row in self._asked.rows)
 
@@ -959,7 +979,7 @@ class _States:
             ],
             remove,
             8,
-            STACK_SECONDS,
+            self._seconds,
         )
 
     def _unseen(self, run: _VendorRun) -> Iterator[tuple[str, str]]:

@@ -16,6 +16,7 @@ import random
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -25,8 +26,19 @@ from benchctl.clouds import ingress as addresses
 from benchctl.clouds import keys, login_mark
 from benchctl.clouds.cloud import DENIED, ClosedRegionError, CloudError, PartialListError, cloud_of
 from benchctl.clouds.faults import fault_of
-from benchctl.clouds.placement import Barred, GiveUp, StopVendor, TryAt, WaitThen, first_step, next_step
+from benchctl.clouds.placement import (
+    Barred,
+    GiveUp,
+    Later,
+    StopVendor,
+    TryAt,
+    WaitThen,
+    counts_towards,
+    first_step,
+    next_step,
+)
 from benchctl.clouds.spec import (
+    FIRST,
     SHARED_JOB,
     InstanceSpec,
     Resource,
@@ -39,23 +51,18 @@ from benchctl.clouds.spec import (
 from benchctl.clouds.stacks import StackError, StackKilledError
 from benchctl.clouds.verdicts import Book, known_logins
 from benchctl.errors import BenchctlError
-from benchctl.ledger import DESTROYING, GONE, PROVISIONING, READY
+from benchctl.ledger import DESTROYING, GONE, PLANNED, PROVISIONING, READY
 from benchctl.refusals import Refusal, classify, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from benchctl.clouds.cloud import Client, Cloud
     from benchctl.clouds.faults import Fault
+    from benchctl.clouds.placement import Step
     from benchctl.clouds.spec import Asked
     from benchctl.clouds.stacks import Stacks
     from benchctl.ledger import JobState, Ledger
-
-UP_SECONDS = 900.0
-"""How long the engine may take to make one job's resources; a vendor's own limit for a server is shorter."""
-
-DOWN_SECONDS = 900.0
-"""How long the engine may take to destroy them."""
 
 SSH_SECONDS = 420.0
 """How long a server may take from its creation to letting the sweep's key in: large machines boot for minutes."""
@@ -82,11 +89,24 @@ ENGINE_KILLS = 3
 SHARED_TRIES = 4
 """How often what jobs share is asked for, where an engine was killed in the middle of it: lists lag."""
 
-NEVER_MADE = (Refusal.QUOTA, Refusal.STOCK, Refusal.DEPRECATED, Refusal.NOT_OFFERED, Refusal.ACCOUNT, Refusal.THROTTLED)
+NEVER_MADE = (Refusal.QUOTA, Refusal.STOCK, Refusal.DEPRECATED, Refusal.NOT_OFFERED)
 """Refusals after which there was no server that anybody bills. After others there may have been one."""
 
+PERHAPS_MADE = (Refusal.ACCOUNT, Refusal.THROTTLED)
+"""Refusals that come before a server is made for the most part, and now and then while its making is looked at."""
+
+OWN_SECONDS, COMING_SECONDS, GOING_SECONDS = 600.0, 60.0, 30.0
+"""How long a quota is not asked for again that servers of this sweep use up: where they are there, where they are being
+made, which may fail yet, and where the last of them has just gone. It is at once where one of them goes meanwhile."""
+
+LAG_SECONDS = 180.0
+"""How long a server that is gone may still count against a quota."""
+
 INGRESS = "ingress"
-"""The output of a shared stack that says from where its firewall lets SSH in."""
+"""The output of a stack with a firewall that says from where it lets SSH in."""
+
+LET_IN_AT_ONCE = 4
+"""At how many firewalls it is looked at once whom they let in; each look is a run of the engine."""
 
 SHARED_MARGIN_SECONDS = 3600
 """How much longer a sweep's shared resources may live than the newest of its servers."""
@@ -98,11 +118,14 @@ class GaveUpError(BenchctlError):
     Attributes:
         vendor_stopped: whether none of the vendor's other jobs needs to try either.
         cancelled: whether the user asked for the end meanwhile.
+        later: whether it is other servers of this sweep that are in the way: there may be one when they are gone.
     """
 
-    def __init__(self, problem: str, *, vendor_stopped: bool = False, cancelled: bool = False) -> None:
+    def __init__(
+        self, problem: str, *, vendor_stopped: bool = False, cancelled: bool = False, later: bool = False
+    ) -> None:
         super().__init__(problem)
-        self.vendor_stopped, self.cancelled = vendor_stopped, cancelled
+        self.vendor_stopped, self.cancelled, self.later = vendor_stopped, cancelled, later
 
 
 class LeakError(BenchctlError):
@@ -190,9 +213,12 @@ class Rental:
         self._lock = threading.Lock()
         self._scope_locks: dict[str, threading.Lock] = {}
         self._shared: dict[str, dict[str, str]] = {}
+        self._lets_in: dict[str, str] = {}
         self._listings: dict[str, Listing] = {}
         self._logins: dict[str, str] = {}
         self._proven: set[str] = set()
+        self._began: dict[str, str] = {}
+        self._idle: set[str] = set()
 
     # ── renting ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -203,15 +229,19 @@ class Rental:
             GaveUpError: there is none to be had. Nothing of the tries is left, or a :class:`LeakError` says so.
             LeakError: a try failed, and left something that could not be removed.
         """
-        began = _iso(datetime.now(UTC))
-        step = first_step(self._ledger.job(name), self._barred, allowed=self._affordable(name))
+        step = self._first_step(name)
         killed = 0
         while True:
+            if isinstance(step, Later):
+                raise self._later(name, step.reason)
+            if isinstance(step, GiveUp) and self._short_of_money(name):
+                raise self._later(name, _NO_MONEY)
             if isinstance(step, GiveUp | StopVendor):
                 raise GaveUpError(step.reason, vendor_stopped=isinstance(step, StopVendor))
             if isinstance(step, WaitThen):
                 self._doing(name, f"waits {step.seconds:.0f} s before it asks again")
-                self._cancelled.wait(step.seconds)
+                with self._without_engine(name):
+                    self._cancelled.wait(step.seconds)
             if self._cancelled.is_set():
                 raise GaveUpError("stopped before its server was there", cancelled=True)
             try:
@@ -222,17 +252,96 @@ class Rental:
                 fault = self._understood(self._ledger.job(name), error)
                 if fault.closed:
                     self._note_never_shared(self._ledger.job(name))
+            made = fault.refusal not in NEVER_MADE and self._was_made(self._ledger.job(name), fault)
             # nothing of a failed try may stay, also where the vendor says that nothing was made
             job = self.give_back(name, stage=PROVISIONING)
             if self._cancelled.is_set():
                 raise GaveUpError("stopped before its server was there", cancelled=True)
-            job = self._note_failure(job, fault)
+            hold = self._in_our_own_way(job, fault)
+            job = self._note_failure(job, fault, made=made, held=bool(hold))
             if again and self._affordable(name)(step.place):
                 step = TryAt(step.place)
                 continue
-            # what was tried before the sweep was resumed says nothing of today
-            tried = replace(job, attempts=tuple(one for one in job.attempts if one["at"] >= began))
-            step = next_step(fault, tried, self._barred, random=self._draw.random, allowed=self._affordable(name))
+            step = next_step(
+                fault,
+                self._of_this_start(job),
+                self._barred,
+                random=self._draw.random,
+                allowed=self._affordable(name),
+                hold_seconds=hold,
+            )
+
+    def held(self, job: JobState) -> bool:
+        """Whether asking for a job's server is of no use until others of the sweep are gone: they use a quota up."""
+        return any(self._barred.held(job, one["region"]) for one in job.places) and isinstance(
+            self._first_step(job.job), Later
+        )
+
+    @property
+    def idle(self) -> frozenset[str]:
+        """Jobs that are being rented for, and need no engine now: they wait for SSH, or until they may ask again."""
+        with self._lock:
+            return frozenset(self._idle)
+
+    @contextlib.contextmanager
+    def _without_engine(self, name: str) -> Iterator[None]:
+        with self._lock:
+            self._idle.add(name)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._idle.discard(name)
+
+    def _short_of_money(self, name: str) -> bool:
+        """Whether a job could be tried in another place, were it not for what others of the sweep may cost still."""
+        if self._budget is None or not any(one.alive for one in self._ledger.jobs if one.job != name):
+            return False
+        job = self._of_this_start(self._ledger.job(name))
+        return not isinstance(first_step(job, self._barred), GiveUp)
+
+    def _first_step(self, name: str) -> Step:
+        job = self._ledger.job(name)
+        return first_step(self._of_this_start(job), self._barred, allowed=self._affordable(name))
+
+    def _of_this_start(self, job: JobState) -> JobState:
+        """A job without the tries from before the sweep was resumed: they say nothing of today."""
+        began = self._began.setdefault(job.job, _iso(datetime.now(UTC)))
+        return replace(job, attempts=tuple(one for one in job.attempts if one["at"] >= began))
+
+    def _later(self, name: str, why: str) -> GaveUpError:
+        """A job goes back to those that wait, because other servers of the sweep are in its way."""
+        self._ledger.update(name, stage=PLANNED, status="waiting")
+        return GaveUpError(f"waits until others of the sweep's servers are gone: {why}", later=True)
+
+    def _in_our_own_way(self, job: JobState, fault: Fault) -> float:
+        """How long a quota is not asked for again because the sweep's own servers use it up; 0 where they don't."""
+        if fault.refusal is not Refusal.QUOTA:
+            return 0.0
+        seconds = 0.0
+        lately = datetime.now(UTC) - timedelta(seconds=LAG_SECONDS)
+        for one in self._ledger.jobs:
+            if one.job == job.job or not one.launched_at or not counts_towards(fault, job, one):
+                continue
+            if not one.alive:
+                going = one.gone_at is not None and datetime.fromisoformat(one.gone_at) > lately
+                seconds = max(seconds, GOING_SECONDS if going else 0.0)
+            elif one.stage == PROVISIONING:
+                seconds = max(seconds, COMING_SECONDS)
+            else:
+                return OWN_SECONDS
+        return seconds
+
+    def _was_made(self, job: JobState, fault: Fault) -> bool:
+        """Whether a failed try may have made a server that the vendor bills; where nobody knows, it may."""
+        if fault.refusal not in PERHAPS_MADE:
+            return True
+        cloud = cloud_of(job.vendor)
+        try:
+            held = any(one.name == job.host and one.id for one in self._stacks.resources(self.stack(job.job)))
+            return held or any(one.name == job.host for one in self.listing(cloud).fresh(region=job.region))
+        except BenchctlError:
+            return fault.refusal is not Refusal.ACCOUNT  # who is not let in can't make anything either
 
     def _understood(self, job: JobState, error: BenchctlError) -> Fault:
         """What a failure means; where its words leave the login in doubt, the vendor is asked who we are."""
@@ -271,7 +380,7 @@ class Rental:
         with ledger.held():
             # others may have taken the money while this one waited; asking and promising is one step
             if not self._affordable(name)(place):
-                raise GaveUpError("the budget does not cover it any more: begin it with a higher one")
+                raise self._later(name, _NO_MONEY)
             now = datetime.now(UTC)
             job = ledger.update(
                 name,
@@ -304,13 +413,14 @@ class Rental:
         self._doing(name, f"asking for a server in {where}")
         outputs = self._stacks.up(
             self.stack(name),
-            lambda: cloud.program(spec, shared),
+            lambda: {**cloud.program(spec, shared), INGRESS: spec.ingress},
             environment=cloud.engine_environment(self._environment),
             log=self._log(name),
             on_event=lambda text: self._doing(name, text),
-            timeout_seconds=UP_SECONDS,
+            timeout_seconds=cloud.engine_seconds,
             cancelled=self._cancelled.is_set,
         )
+        self._lets_in[job.host] = spec.ingress
         ids: Mapping[str, Any] = outputs.get("ids") or {}
         address = str(outputs.get("address") or "")
         for one in asked:
@@ -329,7 +439,8 @@ class Rental:
             raise _NotReadyError(f"The vendor gave {job.host} no address.")
         self._doing(name, "waiting for SSH")
         try:
-            self._await_ssh(job)
+            with self._without_engine(name):
+                self._await_ssh(job)
         except _NotReadyError as error:
             moved = "" if self._cancelled.is_set() else self._moved(job.vendor, spec.ingress)
             raise _NotReadyError(f"{error} {moved}".strip()) from error
@@ -369,8 +480,13 @@ class Rental:
             "time_scale": request.time_scale,
         }
 
-    def _ensure_shared(self, cloud: Cloud, job: JobState, spec: InstanceSpec) -> dict[str, str]:
-        """Make what the sweep's jobs share there, once; returns the stack's outputs."""
+    def _ensure_shared(
+        self, cloud: Cloud, job: JobState, spec: InstanceSpec, *, standing_alone: bool = False
+    ) -> dict[str, str]:
+        """Make what the sweep's jobs share there, once; returns the stack's outputs.
+
+        ``standing_alone``: change whom it lets in, where it stands as a whole, and make nothing.
+        """
         scope = cloud.shared_scope(job.region)
         if scope is None:
             return {}
@@ -382,9 +498,11 @@ class Rental:
                 return self._shared[key]
             shared = self._shared_spec(cloud, scope, spec)
             asked = cloud.shared_resources(shared)
-            self._ledger.asked(job.job, asked)
             self._doing(job.job, "asking for the sweep's key and firewall")
             outputs, standing = self._standing(cloud, shared, asked)
+            if standing_alone and not outputs:
+                return {}
+            self._ledger.asked(job.job, asked)
             if not outputs or outputs.get(INGRESS) != shared.ingress:
                 if outputs:
                     self._say(
@@ -433,7 +551,7 @@ class Rental:
                     environment=environment,
                     log=log,
                     on_event=lambda text: self._doing(job.job, text),
-                    timeout_seconds=UP_SECONDS,
+                    timeout_seconds=cloud.engine_seconds,
                     cancelled=self._cancelled.is_set,
                 )
             except StackError as error:
@@ -483,14 +601,15 @@ class Rental:
             labels=labels_of(self._ledger.sweep, SHARED_JOB, expires),
         )
 
-    def _note_failure(self, job: JobState, fault: Fault) -> JobState:
+    def _note_failure(self, job: JobState, fault: Fault, *, made: bool, held: bool) -> JobState:
         """Keep what was tried and what the vendor said; of a server that was never made nothing is reckoned."""
-        launched = None if fault.refusal in NEVER_MADE else job.launched_at
+        launched = job.launched_at if made else None
         noted = {
             "region": job.region,
             "zone": job.zone,
             "refusal": str(fault.refusal or ""),
             "said": fault.said,
+            "held": held,
             "at": _iso(datetime.now(UTC)),
             "launched_at": launched,
             "gone_at": job.gone_at,
@@ -541,6 +660,75 @@ class Rental:
             return ""
         return f"This machine's address has changed: the firewall lets in {let_in}, and it is {now} now."
 
+    # ── letting in ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def let_in(self, jobs: Sequence[JobState], *, look_again: bool = False) -> None:
+        """Where firewalls of live servers let in another address than this machine's, let this one in instead.
+
+        The servers stay, and go on. What fails is said: whether they answer has to be looked at anyway.
+
+        Args:
+            jobs: whose servers they are.
+            look_again: whether this machine's address is asked for anew.
+        """
+        if look_again:
+            addresses.look_again()
+        try:
+            for vendor in {job.vendor for job in jobs}:
+                self._ingress(vendor)
+        except BenchctlError as error:
+            self._say(f"Whom the firewalls should let in is not known: {error}")
+            return
+        firewalls: dict[str, JobState] = {}
+        for job in jobs:
+            cloud = cloud_of(job.vendor)
+            scope = cloud.shared_scope(job.region)
+            firewalls.setdefault(self.stack(job.job) if scope is None else self.shared_stack(cloud.name, scope), job)
+        with ThreadPoolExecutor(LET_IN_AT_ONCE, thread_name_prefix="let-in") as pool:
+            list(pool.map(self._let_in_by_one, firewalls.values()))
+
+    def _let_in_by_one(self, job: JobState) -> None:
+        """The one firewall that stands before a job's server."""
+        cloud = cloud_of(job.vendor)
+        try:
+            spec = self.spec(job)
+            if cloud.shared_scope(job.region) is None:
+                self._let_in_by_own(cloud, job, spec)
+            else:
+                self._ensure_shared(cloud, job, spec, standing_alone=True)
+        except BenchctlError as error:
+            self._say(f"{job.job}: whom its firewall lets in could not be changed: {error}")
+        finally:
+            self._doing(job.job, "")
+
+    def _let_in_by_own(self, cloud: Cloud, job: JobState, spec: InstanceSpec) -> None:
+        """The firewall that is of the job's own stack, of which nothing else is changed."""
+        now = self._ledger.job(job.job)
+        if not now.alive or now.host != job.host or now.stage == DESTROYING:
+            return  # it was given back meanwhile
+        stack = self.stack(job.job)
+        lets_in = self._lets_in.get(job.host)
+        if lets_in is None:
+            outputs = self._stacks.outputs(stack)
+            if not outputs:
+                return  # it was never made to its end
+            lets_in = outputs.get(INGRESS)
+        if lets_in != spec.ingress:
+            self._say(
+                f"{job.job}: this machine's address has changed; the server's firewall lets in {spec.ingress} from now "
+                "on."
+            )
+            self._stacks.up(
+                stack,
+                lambda: {**cloud.program(spec, {}), INGRESS: spec.ingress},
+                only=f"{job.host}-firewall",
+                environment=cloud.engine_environment(self._environment),
+                log=self._log(job.job),
+                timeout_seconds=cloud.engine_seconds,
+                cancelled=self._cancelled.is_set,
+            )
+        self._lets_in[job.host] = spec.ingress
+
     # ── giving back ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def give_back(self, name: str, *, stage: str = DESTROYING) -> JobState:
@@ -577,6 +765,7 @@ class Rental:
         changes: dict[str, Any] = {"gone_at": _iso(datetime.now(UTC))}
         if stage == DESTROYING:
             changes["stage"] = GONE
+            self._barred.freed(job.vendor)
         return self._note(name, **changes)
 
     def _login(self, cloud: Cloud) -> str:
@@ -590,8 +779,13 @@ class Rental:
             self._logins[cloud.name] = login_mark.mark(self._ledger.home, cloud, self._environment, client)
         return self._logins[cloud.name]
 
-    def _assure_login(self, cloud: Cloud, job: JobState) -> None:
+    def _assure_login(self, cloud: Cloud, job: JobState, *, patient: bool = True) -> None:
         """Believe nothing that another account's list lacks, and let its engine forget nothing.
+
+        Args:
+            cloud: the vendor.
+            job: whose server it is about.
+            patient: whether an API that fails is asked again for a while.
 
         Raises:
             LeakError: the server was rented with another login, and nothing says that it is of the same account.
@@ -599,7 +793,7 @@ class Rental:
         if not job.login or job.login in self._proven:
             return
         sweep = label_value(self._ledger.sweep)
-        deadline = time.monotonic() + PROOF_SECONDS
+        deadline = time.monotonic() + (PROOF_SECONDS if patient else 0.0)
         while True:
             try:
                 known = {self._login(cloud)}
@@ -609,7 +803,7 @@ class Rental:
                     known = known_logins(book, cloud.name, self._login(cloud), shown)
                 break
             except CloudError as error:
-                if error.refusal is Refusal.ACCOUNT or time.monotonic() > deadline:
+                if error.refusal is Refusal.ACCOUNT or time.monotonic() >= deadline:
                     raise _cannot_ask(cloud, job, error) from error
                 time.sleep(self._draw.uniform(0.5, LOOK_SECONDS))
         if job.login not in known:
@@ -647,7 +841,7 @@ class Rental:
                     environment=cloud.engine_environment(self._environment),
                     log=log,
                     on_event=on_event,
-                    timeout_seconds=DOWN_SECONDS,
+                    timeout_seconds=cloud.engine_seconds,
                 )
             except BenchctlError as error:
                 trouble = getattr(error, "said", "") or str(error)
@@ -690,7 +884,7 @@ class Rental:
                     return []
             elif time.monotonic() > deadline:
                 return left
-            for one in sorted(left, key=lambda one: (one.kind != "server", one.attached)):
+            for one in sorted(left, key=lambda one: (one.kind not in FIRST, one.kind == "server", one.attached)):
                 if one.id in asked_to_go and self._draw.random() < 0.5:
                     continue
                 with contextlib.suppress(CloudError):
@@ -706,7 +900,7 @@ class Rental:
             LeakError: another login would have to say it.
         """
         cloud = cloud_of(job.vendor)
-        self._assure_login(cloud, job)
+        self._assure_login(cloud, job, patient=False)  # whoever asks has others to look at, and asks again
         # where a network is cut, a whole fleet is asked for one by one; what a list of a moment ago lacks may be new
         return any(
             one.kind == "server" and one.name == job.host
@@ -741,6 +935,9 @@ class Rental:
 
     def _log(self, name: str) -> Any:
         return self._ledger.job_folder(name) / "engine.log"
+
+
+_NO_MONEY = "they may cost what is left of the budget"
 
 
 class _NotReadyError(BenchctlError):

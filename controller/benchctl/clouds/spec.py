@@ -26,6 +26,9 @@ LABELS = (LABEL_SWEEP, LABEL_JOB, LABEL_EXPIRES)
 SHARED_JOB = "shared"
 """The value of :data:`LABEL_JOB` on what all jobs of a sweep use together: keys, firewalls, networks."""
 
+FIRST = ("spot-request", "server")
+"""Kinds that go before all else, in this order: nothing holds them, and a request could start its server again."""
+
 NAME_LENGTH = 60
 """The most that a name of ours has, characters: GCP, Hetzner and Azure take 63 or 64, and kinds add a suffix."""
 

@@ -8,7 +8,8 @@ made once and kept in ``STATE/pulumi/passphrase`` for its owner alone.
 The engine gets an environment of listed variables and, per call, the login of the one vendor. Logins are never written
 down, nor among a process's arguments.
 
-Safe to use from several threads at once; at most ``engines`` runs of the engine go on at any time, the others wait.
+Safe to use from several threads at once; at most ``engines`` runs of the engine make something at any time, and there
+are two more for those that destroy, so that what costs money never waits for what is to come; the others wait.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ if TYPE_CHECKING:
     from benchctl.home import Home
 
 ENGINES = 4
-"""Runs of the engine at once; each is a process of about 90 MB, and one for the vendor's plugin."""
+"""Runs of the engine at once that make something; each is a process of about 90 MB, and one for the vendor's plugin."""
+
+KEPT_ENGINES = 2
+"""Runs at once beside those, which only destroy."""
 
 UP_SECONDS = 20 * 60.0
 DESTROY_SECONDS = 30 * 60.0
@@ -175,14 +179,16 @@ class Stacks:
             backend: URL of the state; empty for that of ``PULUMI_BACKEND_URL``, or else a folder of the state
                 directory.
             environment: where PATH, proxies and Pulumi's variables are looked up; by default this process's.
-            engines: the most runs of the engine at once.
+            engines: the most runs of the engine at once that make something.
             engine: the engine to use; by default the one that is found.
         """
         self._environment = dict(os.environ if environment is None else environment)
         self._home, self._folder = home, home.state / "pulumi"
         self._own_backend = f"file://{self._folder}"
         self._backend = backend or self._environment.get("PULUMI_BACKEND_URL") or self._own_backend
-        self._engine, self._turns = engine, threading.BoundedSemaphore(engines)
+        self._engine = engine
+        self._making = threading.BoundedSemaphore(engines)
+        self._all = threading.BoundedSemaphore(engines + KEPT_ENGINES)
         self._once = threading.Lock()
 
     def up(
@@ -190,6 +196,7 @@ class Stacks:
         stack: str,
         program: Callable[[], Mapping[str, Any]],
         *,
+        only: str = "",
         environment: Mapping[str, str],
         log: Path,
         on_event: Callable[[str], None] = lambda _: None,
@@ -202,6 +209,7 @@ class Stacks:
             stack: its name, as ``benchctl-g2-standard-4-1a2b3c4d``.
             program: makes the resources and returns the outputs: plain values or Pulumi Outputs; they are exported. It
                 runs in this process, in another thread.
+            only: the one resource that may change; all others stay as the state has them, whatever the program says.
             environment: the vendor's login, and no other.
             log: where the engine's output is appended; for its owner alone.
             on_event: takes short lines, as ``creating Server benchctl-x``.
@@ -238,7 +246,7 @@ class Stacks:
                 pulumi.export(name, value)
             pulumi.Output.all(**outputs).apply(got.update)
 
-        with self._turn(cancelled):
+        with _Turn(self._making, cancelled), _Turn(self._all, cancelled):
             work = self._work(stack, environment, log, on_event, timeout_seconds, cancelled, exported)
             work.settle()
             if not work.created() and (pending := [one for one in work.resources() if one.pending]):
@@ -247,8 +255,12 @@ class Stacks:
                     f"{', '.join(f'{one.name} ({one.pending})' for one in pending)}.",
                     "Destroy it first.",
                 )
+            target = [f"**::{only}"] if only else None
             try:
-                work.run("up", lambda one: one.up(color="never", suppress_outputs=True, suppress_progress=True))
+                work.run(
+                    "up",
+                    lambda one: one.up(color="never", suppress_outputs=True, suppress_progress=True, target=target),
+                )
             except StackError as error:
                 raise (raised[0] if raised else error) from error
             finally:
@@ -281,7 +293,7 @@ class Stacks:
         _settle(self, stack, min(BUSY_SECONDS, timeout_seconds))
         if not self._begun():
             return []
-        with self._turn(cancelled):
+        with _Turn(self._all, cancelled):
             work = self._work(stack, environment, log, on_event, timeout_seconds, cancelled, lambda: None)
             work.settle()
             try:
@@ -306,7 +318,7 @@ class Stacks:
         """
         if not self._begun():
             return None
-        with self._turn(lambda: False):
+        with _Turn(self._making, lambda: False), _Turn(self._all, lambda: False):
             work = self._work(stack, environment, log, lambda _: None, UP_SECONDS, lambda: False, lambda: None)
             work.settle()
             try:
@@ -376,9 +388,6 @@ class Stacks:
     def _begun(self) -> bool:
         """Whether there can be a stack at all; without, no engine is needed to say so."""
         return self._backend != self._own_backend or (self._folder / ".pulumi").is_dir()
-
-    def _turn(self, cancelled: Callable[[], bool]) -> _Turn:
-        return _Turn(self._turns, cancelled)
 
     def _ask(self, *arguments: str) -> str:
         """One question to the engine, which needs no vendor and no turn."""

@@ -154,6 +154,7 @@ class UpCloud:
     name = "upcloud"
     vendor_id = "upcloud"
     limits_itself = False
+    engine_seconds = 1200.0
 
     def user(self, spec: InstanceSpec) -> str:
         """Who logs in: root."""

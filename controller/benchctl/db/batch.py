@@ -51,7 +51,8 @@ BENCHMARKS = {
 
 JOB_COLUMNS = (
     "sweep_id", "job_id", "vendor_id", "server_id", "api_reference", "replica", "stage", "status", "outcomes",
-    "started_at", "ended_at", "region", "zone", "price_usd_per_hour", "currency", "host", "exit_code", "error",
+    "started_at", "ended_at", "region", "zone", "price_usd_per_hour", "launch_price_per_hour", "currency", "host",
+    "exit_code", "error",
 )  # fmt: skip
 
 _BY_INGEST = "job.stage = 'ingest'"
@@ -63,7 +64,15 @@ _JOB_UPSERT = bulk.upsert(
         **{one: f"excluded.{one}" for one in ("vendor_id", "server_id", "outcomes", "exit_code")},
         **{
             one: f"coalesce(excluded.{one}, job.{one})"
-            for one in ("api_reference", "region", "zone", "price_usd_per_hour", "currency", "host")
+            for one in (
+                "api_reference",
+                "region",
+                "zone",
+                "price_usd_per_hour",
+                "launch_price_per_hour",
+                "currency",
+                "host",
+            )
         },
         **{
             one: f"CASE WHEN {_BY_INGEST} THEN excluded.{one} ELSE job.{one} END"
@@ -78,7 +87,7 @@ _WRITER_LOCK = 0x62656E6369
 Key = tuple[str, str]
 
 Place = tuple[Any, ...]
-"""Region, zone, price per hour in USD, currency."""
+"""Region, zone, price per hour in USD and in its own currency, this currency."""
 
 
 def write(session: Session, runs: Sequence[Prepared]) -> list[str]:
@@ -159,7 +168,7 @@ def _stored(at: str) -> datetime:
 def _known_jobs(connection: Connection, runs: Sequence[Prepared]) -> dict[Key, Place]:
     """Those of the jobs that are there already, with the place and the price that they have."""
     query = select(
-        Job.sweep_id, Job.job_id, Job.region, Job.zone, Job.price_usd_per_hour, Job.currency
+        Job.sweep_id, Job.job_id, Job.region, Job.zone, Job.price_usd_per_hour, Job.launch_price_per_hour, Job.currency
     ).where(Job.sweep_id.in_({run.sweep for run in runs}), Job.job_id.in_({run.job for run in runs}))  # fmt: skip
     wanted = {(run.sweep, run.job) for run in runs}
     return {(sweep, job): tuple(place) for sweep, job, *place in connection.execute(query) if (sweep, job) in wanted}
@@ -179,7 +188,7 @@ def _job(run: Prepared, server_id: str) -> tuple[Any, ...]:
 def _measurements(connection: Connection, pairs: Iterable[tuple[Prepared, str]], known: Mapping[Key, Place]) -> None:
     rows: dict[bool, list[tuple[Any, ...]]] = {True: [], False: []}
     for run, server in pairs:
-        before = known.get((run.sweep, run.job), (None,) * 4)
+        before = known.get((run.sweep, run.job), (None,) * 5)
         place = (old if new is None else new for new, old in zip(run.place, before, strict=True))
         of_job = (run.sweep, run.job, run.vendor, server, *place)
         rows[run.source != SPARE_CORES] += [of_job + row for row in run.rows]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from benchctl import stats
 from benchctl.comparison import Look, compare
-from benchctl.db.priced import pricing
+from benchctl.db.priced import PRICE_COLUMNS, pricing
 from benchctl.db.prices import Terms
 from benchctl.db.queries import FALLBACK, OK, Row, by_weights, newest, rows_of_servers
 from benchctl.db.variances import Variances, on_gpu
@@ -162,8 +162,7 @@ def _side(side: str, server: ServerName, runs: Sequence[Row], looked: tuple[Look
         {
             "vendor_id": server.vendor,
             "server_id": server.server,
-            "price_usd_per_hour": runs[0]["price_usd_per_hour"] if runs else None,
-            "region": runs[0]["region"] if runs else None,
+            **{key: runs[0][key] if runs else None for key in PRICE_COLUMNS},
             "tokens_per_second": look.speed if look else None,
         }
     )
@@ -207,7 +206,7 @@ def _point(scenario: Scenario, server: ServerName, row: Row, looked: tuple[Look,
 def _described(index: int, server: ServerName, found: Sequence[Row], prices: Pricing) -> Row:
     """What a server is: its devices, its llama.cpp, when it was measured, and its price."""
     rows = [row for row in found if (row["vendor_id"], row["server_id"]) == (server.vendor, server.server)]
-    empty = {"vendor_id": server.vendor, "server_id": server.server, "price_usd_per_hour": None, "region": None}
+    empty = {"vendor_id": server.vendor, "server_id": server.server, **dict.fromkeys(PRICE_COLUMNS)}
     return {
         "letter": LETTERS[index],
         "server": str(server),

@@ -30,6 +30,8 @@ MODELS: dict[str, type[Base]] = {str(model.__tablename__): model for model in (*
 
 UNITS: dict[str, str] = {
     "job.price_usd_per_hour": "USD/h",
+    "job.launch_price_per_hour": "see the column currency",
+    "job_server.price_per_hour": "see the column currency",
     "job_time.seconds": "s",
     "measurement.evidence_seconds": "s",
     "measurement.samples_ns": "ns",
@@ -44,6 +46,7 @@ UNITS: dict[str, str] = {
     "measurement.gpu_memory_bytes": "byte",
     "measurement.load_seconds": "s",
     "measurement.price_usd_per_hour": "USD/h",
+    "measurement.launch_price_per_hour": "see the column currency",
     "measurement.raw_offset": "byte",
     "price.price": "see the columns currency and unit",
     "exchange_rate.usd_per_unit": "USD",
@@ -70,10 +73,11 @@ UNITS: dict[str, str] = {
 
 COUNTS = frozenset(
     {
-        "job.replica", "job.exit_code", "measurement.attempt", "measurement.samples", "measurement.model_parameters",
-        "measurement.threads", "measurement.gpu_layers_asked", "measurement.gpu_layers", "measurement.layers_total",
-        "measurement.llama_cpp_build_number", "measurement.raw_line", "vendor.founding_year", "region.founding_year",
-        "server.vcpus", "server.cpu_cores", "server.gpu_count", "server.ipv4",
+        "job.replica", "job.exit_code", "job.servers_rented", "measurement.attempt", "measurement.samples",
+        "measurement.model_parameters", "measurement.threads", "measurement.gpu_layers_asked",
+        "measurement.gpu_layers", "measurement.layers_total", "measurement.llama_cpp_build_number",
+        "measurement.raw_line", "vendor.founding_year", "region.founding_year", "server.vcpus", "server.cpu_cores",
+        "server.gpu_count", "server.ipv4",
     }
 )  # fmt: skip
 """Columns with numbers that have none: they count, or number."""

@@ -8,6 +8,7 @@ raises into a :class:`~benchctl.errors.DatabaseError` with one sentence.
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from contextlib import contextmanager
 from pathlib import Path
@@ -140,9 +141,10 @@ def sqlite_file(engine: Engine) -> Path | None:
 def _parsed(url: str) -> URL:
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
+        hidden = re.sub("://.*@", "://", url)  # who logs in, and with which password
         raise DatabaseError(
-            f"'{url}' is not the URL of a database.", "Give sqlite:///PATH, postgresql://USER@HOST/NAME or a path."
+            f"'{hidden}' is not the URL of a database.", "Give sqlite:///PATH, postgresql://USER@HOST/NAME or a path."
         ) from error
     backend = parsed.drivername.split("+")[0]
     if backend in ("postgresql", "postgres"):

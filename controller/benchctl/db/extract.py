@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 BATCH = 2000
 """Rows that are in memory at once."""
 
-PER_JOB = ("job_time", "raw_run", "measurement")
+PER_JOB = ("job_server", "job_time", "raw_run", "measurement")
 """Tables whose rows go with their job."""
 
 

@@ -53,7 +53,13 @@ class Job(Base):
     region: Mapped[str | None] = mapped_column(doc="where it ran")
     zone: Mapped[str | None] = mapped_column(doc="where it ran")
     price_usd_per_hour: Mapped[float | None] = mapped_column(doc="price at launch in USD per hour; none if unknown")
+    launch_price_per_hour: Mapped[float | None] = mapped_column(
+        doc="price at launch per hour, in ``currency``; none if unknown"
+    )
     currency: Mapped[str | None] = mapped_column(doc="currency in which the vendor lists the price")
+    servers_rented: Mapped[int | None] = mapped_column(
+        doc="servers that it had, each a row of ``job_server``; none where nothing is rented, or nothing on record"
+    )
     host: Mapped[dict[str, Any] | None] = mapped_column(CanonicalJson, doc="facts of the machine, as found on it")
     exit_code: Mapped[int | None] = mapped_column(doc="how the run ended, by its ``meta.json``; 0 is well")
     error: Mapped[str | None] = mapped_column(doc="why it failed, one sentence")
@@ -72,6 +78,26 @@ class JobAttempt(Base):
     zone: Mapped[str | None] = mapped_column(doc="where it was tried; none where the vendor chose")
     refusal: Mapped[str | None] = mapped_column(doc="why, as ``quota`` or ``stock``; none for words that no rule knows")
     said: Mapped[str] = mapped_column(doc="the vendor's words, in one line")
+
+
+class JobServer(Base):
+    """Every server that a job had, from when to when and at what price: what its vendor bills.
+
+    A try that failed has one where the server was made, and a sweep that was resumed has those from before it. The
+    vendor's unit (a begun hour, a minute at least) is not in it.
+    """
+
+    __tablename__ = "job_server"
+    __table_args__ = (ForeignKeyConstraint(["sweep_id", "job_id"], ["job.sweep_id", "job.job_id"]),)
+
+    sweep_id: Mapped[str] = mapped_column(primary_key=True, doc="the sweep")
+    job_id: Mapped[str] = mapped_column(primary_key=True, doc="the job")
+    launched_at: Mapped[datetime] = mapped_column(Utc, primary_key=True, doc="when it was asked for, UTC")
+    gone_at: Mapped[datetime | None] = mapped_column(
+        Utc, doc="when the cloud said that it is gone, UTC; none while it may be alive"
+    )
+    price_per_hour: Mapped[float | None] = mapped_column(doc="price at launch per hour, in ``currency``")
+    currency: Mapped[str | None] = mapped_column(doc="currency of the price")
 
 
 class JobTime(Base):
@@ -284,6 +310,9 @@ class Measurement(Base):
     region: Mapped[str | None] = mapped_column(doc="where it ran")
     zone: Mapped[str | None] = mapped_column(doc="where it ran")
     price_usd_per_hour: Mapped[float | None] = mapped_column(doc="price at launch in USD per hour; none if unknown")
+    launch_price_per_hour: Mapped[float | None] = mapped_column(
+        doc="price at launch per hour, in ``currency``; none if unknown"
+    )
     currency: Mapped[str | None] = mapped_column(doc="currency in which the vendor lists the price")
     raw_path: Mapped[str] = mapped_column(doc="raw file, relative to the folder that holds the sweep's")
     raw_line: Mapped[int | None] = mapped_column(doc="line of the raw file that ended the scenario")

@@ -285,6 +285,19 @@ def require_rate(currency: str, rates: Mapping[str, Rate]) -> None:
         )
 
 
+def price_at_launch(row: Mapping[str, Any]) -> tuple[float, str] | None:
+    """What a server cost per hour when a job or a measurement got it, and in which currency; nothing when unknown.
+
+    Args:
+        row: with the columns ``launch_price_per_hour``, ``currency`` and ``price_usd_per_hour``, as far as it has them.
+    """
+    price, currency = row.get("launch_price_per_hour"), row.get("currency")
+    if price is not None and currency:
+        return price, currency
+    usd = row.get("price_usd_per_hour")
+    return None if usd is None else (usd, USD)
+
+
 def factors(into: str, rates: Mapping[str, Rate]) -> dict[str, float]:
     """What to multiply a price in each currency with, to have it in ``into``."""
     usd_per_unit = {code: rate.usd_per_unit for code, rate in rates.items()} | {USD: 1.0}

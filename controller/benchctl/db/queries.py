@@ -326,7 +326,7 @@ def _sweep_row(sweep: Sweep, its_jobs: Sequence[Job]) -> Row:
 def _job_row(job: Job) -> Row:
     keys = (
         "sweep_id", "job_id", "vendor_id", "server_id", "api_reference", "replica", "stage", "status", "outcomes",
-        "started_at", "ended_at", "region", "zone", "price_usd_per_hour", "currency", "error",
+        "started_at", "ended_at", "region", "zone", "price_usd_per_hour", "launch_price_per_hour", "currency", "error",
     )  # fmt: skip
     return {key: getattr(job, key) for key in keys}
 

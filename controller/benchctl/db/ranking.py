@@ -100,6 +100,7 @@ def _candidates(session: Session, ranking: Ranking) -> list[Row]:
         Measurement.sweep_id, Measurement.job_id, Measurement.model, Measurement.task, Measurement.tokens,
         Measurement.vendor_id, Measurement.server_id, Measurement.model_file, Measurement.weights, Measurement.outcome,
         Measurement.tokens_per_second, Measurement.measured_at, Measurement.region, Measurement.price_usd_per_hour,
+        Measurement.launch_price_per_hour, Measurement.currency,
     )  # fmt: skip
     query: Select[Any] = (
         select(*columns)

@@ -39,6 +39,7 @@ REDUCED_COLUMNS = {
 SCRUBBED_COLUMNS = {
     "sweep": ("error",),
     "job": ("job_id", "server_id", "api_reference", "error", "host"),
+    "job_server": ("job_id",),
     "job_time": ("job_id",),
     "raw_run": ("path", "job_id", "damage"),
     "measurement": ("job_id", "server_id", "reason", "raw_path"),

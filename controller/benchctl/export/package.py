@@ -37,7 +37,7 @@ SPARE_CORES = {"title": "Spare Cores", "path": "https://sparecores.com"}
 _MOMENTS = {"csv": "any", "sqlite": "%Y-%m-%d %H:%M:%S.%f"}
 """How times are written; Parquet has a type for them. CSV's are ISO 8601, with a fraction only where there is one."""
 
-MEASURED = ("sweep", "job", "job_time", "raw_run", "measurement")
+MEASURED = ("sweep", "job", "job_server", "job_time", "raw_run", "measurement")
 """Tables with results: one's own, and those that Spare Cores published."""
 
 

@@ -293,12 +293,19 @@ def _keys() -> Path:
 def _forget_keys() -> None:
     """Remove the keys of servers that podman ended by itself; what was written a moment ago may belong to a start."""
     old = time.time() - OLD_SECONDS
-    folders = [one for one in _keys().glob("*") if one.stat().st_mtime < old] if _keys().is_dir() else []
+    folders = [one for one in _keys().glob("*") if _written_at(one) < old] if _keys().is_dir() else []
     if folders:
         alive = set(podman("ps", "-a", "--format", "{{.Names}}").split())
         for folder in folders:
             if folder.name not in alive:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _written_at(path: Path) -> float:
+    """Seconds since 1970; now for what somebody else removed meanwhile."""
+    with contextlib.suppress(OSError):
+        return path.stat().st_mtime
+    return time.time()
 
 
 def _filters(labels: Mapping[str, str]) -> list[str]:

@@ -168,7 +168,7 @@ def test_what_ec2_lists_is_read() -> None:
     page = {"Reservations": [{"Instances": [instance("running"), instance("terminated"), instance("shutting-down")]}]}
     assert [one["id"] for one in aws_client._servers(page)] == ["i-running", "i-shutting-down"]
     requests = [{"SpotInstanceRequestId": f"sir-{one}", "State": one} for one in ("open", "active", "closed", "failed")]
-    found = list(aws_client._spot_requests({"SpotInstanceRequests": requests}))
+    found = list(aws_client._spot_requests({"SpotInstanceRequests": requests}, {}))
     assert [one["id"] for one in found] == ["sir-open", "sir-active"]
     (disk,) = aws_client._disks(
         {"Volumes": [{"VolumeId": "vol-1", "State": "in-use", "Attachments": [{"State": "attached"}]}]}

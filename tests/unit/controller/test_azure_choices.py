@@ -140,7 +140,7 @@ def test_everything_is_a_job_s_own_and_named_after_its_server() -> None:
         ({**PRINCIPAL, "ARM_TENANT_ID": ""}, "lacks ARM_TENANT_ID: set it"),
         ({"ARM_CLIENT_SECRET": "hush"}, "lacks ARM_CLIENT_ID and ARM_TENANT_ID and ARM_SUBSCRIPTION_ID: set them"),
         ({**PRINCIPAL, "ARM_CLIENT_SECRET": ""}, "lacks ARM_CLIENT_SECRET"),
-        ({}, "no login at Azure: set ARM_CLIENT_ID, ARM_CLIENT_SECRET, ARM_TENANT_ID and ARM_SUBSCRIPTION_ID"),
+        ({}, "no login found: set ARM_CLIENT_ID, ARM_CLIENT_SECRET, ARM_TENANT_ID and ARM_SUBSCRIPTION_ID"),
         ({**PRINCIPAL, "ARM_ENVIRONMENT": "mars"}, "Azure's clouds are public, usgovernment, china"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -90,6 +91,17 @@ def test_servers_from_before_a_resume_cost_too() -> None:
     assert committed([job], NOW) == pytest.approx(3.0 + 2.0 + 2.0)
 
 
+def test_the_share_of_a_server_of_ones_own_is_committed_all_along() -> None:
+    """Whether it runs, has ended or goes on after a resume: nobody else gets what the plan has set aside for it."""
+    own = JobState("o", "ssh", "o", "o", price_per_hour=2.0, currency="USD", session_seconds=1800)
+    new = a_job()
+    for one in (own, replace(own, status="running"), replace(own, status="finished", ended_at=at(-1))):
+        assert committed([one], NOW) == pytest.approx(1.0)
+        assert may_start(new, [one, new], 3.0, NOW)
+        assert not may_start(new, [one, new], 2.9, NOW)
+    assert committed([replace(own, price_per_hour=None)], NOW) == 0.0
+
+
 def test_nothing_starts_that_could_pass_the_budget() -> None:
     """The whole lifetime of the new one is reckoned with, beside what the others are promised."""
     new, alive = a_job(), a_job(-0.5, 1.5)
@@ -108,6 +120,16 @@ def test_a_price_that_is_unknown_is_no_price() -> None:
         may_start(a_job(budget_per_hour=None), [], 5.0, NOW)
     place = {"region": "r", "zone": "", "budget_per_hour": 0.5}
     assert promise(a_job(budget_per_hour=None, places=(place,))) == 1.0
+
+
+def test_a_job_without_a_server_is_judged_by_its_cheapest_place() -> None:
+    """Its last server may have stood in a dear place, which says nothing of where the next one can."""
+    places = ({"region": "a", "budget_per_hour": 2.0}, {"region": "b", "budget_per_hour": 1.0}, {"region": "c"})
+    job = a_job(-3, -1, -2.9, budget_per_hour=10.0, places=places)
+    assert promise(job) == 2.0
+    assert promise(job, 10.0) == 20.0
+    assert may_start(job, [job], 5.0, NOW)
+    assert not may_start(job, [job], 5.0, NOW, per_hour=10.0)
 
 
 def test_the_used_share_counts_promises() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -11,7 +12,13 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 from benchctl.cli import COMMANDS, cli
-from benchctl.cli.sweep import request_options
+from benchctl.cli.sweep import request_from, request_options
+from benchctl.db.engine import open_database
+from benchctl.errors import UsageError
+from benchctl.ledger import JobState, Ledger, read_book
+from benchctl.request import SweepRequest
+from click.testing import CliRunner
+from llama_bench_core.suite import Suite
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +40,22 @@ def test_every_command_has_help(name: str) -> None:
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, f"{name} {parameter.opts[0]} has no help"
+
+
+@pytest.mark.parametrize("name", ["sweep", "plan"])
+def test_the_many_options_of_a_sweep_stand_under_headings(name: str) -> None:
+    """Each under one, so that its help can be read in parts; only those of every command are left for the end."""
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    context = click.Context(command, info_name=name)
+    said = command.get_help(context)
+    assert "\nWhat to measure:\n" in said
+    assert "\nWhere:\n" in said
+    assert "\nOptions:\n" not in said
+    others = said.partition("\nOther options:\n")[2]
+    assert set(re.findall(r"--[\w-]+", others)) <= {"--json", "--csv", "--query", "--help"}
+    for parameter in command.get_params(context):
+        assert len(re.findall(rf"^  {parameter.opts[0]}[ ,\n]", said, re.MULTILINE)) == 1, parameter.opts[0]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["sweep", "--help"], ["plan", "--help"], ["playbook", "--help"]])
@@ -88,6 +111,9 @@ def test_help_imports_nothing_heavy(checkout: Path, arguments: list[str]) -> Non
         (["--price", "1EUR/h", "--budget", "5USD"], ["priced in EUR"]),
         (["--servers", "no-such-*"], ["No server matches no-such-*"]),
         (["--weights", "fake"], ["'fake' is not one of"]),
+        (["--mirror", "http://me:secret@[x/"], ["--mirror is no address", "https://HOST/FOLDER"]),
+        (["--mirror", "http://me:secret@mirror.example:port/"], ["--mirror is no address"]),
+        (["--mirror", "models"], ["--mirror is no address"]),
     ],
 )
 @pytest.mark.parametrize("command", ["sweep", "plan"])
@@ -100,6 +126,7 @@ def test_wrong_usage_is_one_sentence_and_status_2(
     for word in words:
         assert word in done.stderr
     assert "Traceback" not in done.stderr
+    assert "secret" not in done.stderr
     assert not list(home.sweeps.iterdir())
 
 
@@ -111,6 +138,9 @@ def test_wrong_usage_is_one_sentence_and_status_2(
         (["--poll-seconds", "inf"], "'inf' is no finite number"),
         (["--concurrency", "3"], "--concurrency belongs to vendors whose servers are rented"),
         (["--vendors", "lab", "--hook", "tell 'me"], "The hook can't be split into words"),
+        (["--vendors", "lab", "--hook", "https://me:secret@[x/"], "The hook's address is not valid"),
+        (["--vendors", "lab", "--hook", "https://"], "The hook's address is not valid"),
+        (["--vendors", "lab", "--backend", "https://me:secret@[x/"], "--backend is no address"),
     ],
 )
 def test_what_a_sweep_alone_asks_for_is_checked_at_its_start(
@@ -121,7 +151,21 @@ def test_what_a_sweep_alone_asks_for_is_checked_at_its_start(
     assert done.returncode == 2, done.stderr
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+    assert "secret" not in done.stderr
     assert not list(home.sweeps.iterdir())
+
+
+def test_what_is_no_address_of_a_database_or_a_catalogue_is_said_in_a_sentence(benchctl: Run) -> None:
+    """Without the password that may stand in it."""
+    for arguments, words in (
+        (["--db", "postgresql://me:secret@host:port/x", "status"], "is not the URL of a database"),
+        (["catalog", "pull", "--url", "https://[x/"], "is not an address that can be fetched"),
+    ):
+        done = benchctl(*arguments)
+        assert done.returncode in (1, 2), done.stderr
+        assert words in done.stderr
+        assert "unexpected" not in done.stderr
+        assert "secret" not in done.stderr
 
 
 @pytest.mark.parametrize("vendors", [["hetzner"], ["ssh", "--inventory", "hosts.yml"], ["lab"]])
@@ -142,12 +186,87 @@ def test_resume_takes_no_other_option(benchctl: Run) -> None:
     assert "no sweep yet" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("vendor", "before", "given", "words"),
+    [
+        ("gcp", "1USD", "7", ""),
+        ("gcp", "1USD", "7USD", ""),
+        ("gcp", "1USD", "7EUR", "begun with one in USD"),
+        ("gcp", "", "7USD", "begun with none"),
+        ("gcp", "1USD", "0", "With a budget of 0 nothing goes on"),
+        ("gcp", "1USD", "much", "'much' is not an amount of money"),
+        ("ssh", "1USD", "7USD", "this one rents nothing"),
+    ],
+)
+def test_a_sweep_goes_on_with_another_budget(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vendor: str, before: str, given: str, words: str
+) -> None:
+    """Its book has it from then on, so that what follows, also in another process, keeps to it."""
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("benchctl.detach.sys.executable", str(program))
+    suite = Suite.from_dict({"name": "some", "models": ["m"], "scenarios": {"pp": {16: 2}}})
+    engine = open_database(home.database_url)
+    job = JobState("j", vendor, "t", "h", status="failed", lifetime_seconds=60 if vendor == "gcp" else 0)
+    Ledger.create(home, engine, SweepRequest((vendor,), suite, (), budget=before), [job], sweep="s1")
+    engine.dispose()
+    arguments = ["--state-dir", str(home.state), "sweep", "--resume", "s1", "--budget", given, "--detach"]
+    done = CliRunner().invoke(cli, arguments, env={"BENCHCTL_DB": None})
+    kept = read_book(home, "s1")["request"]["budget"]
+    if words:
+        assert isinstance(done.exception, UsageError)
+        assert words in str(done.exception)
+        assert kept == before
+    else:
+        assert done.exit_code == 0, done.output
+        assert kept == given
+
+
 def test_money_is_asked_for(benchctl: Run, home: Home) -> None:
     """With a price and nobody there to say yes, nothing is begun."""
     done = benchctl("sweep", "--price", "0.046USD/h")
     assert done.returncode == 2
     assert "--yes" in done.stderr
     assert not list(home.sweeps.iterdir())
+
+
+def test_nobody_says_yes_to_what_was_not_shown(home: Home, checkout: Path) -> None:
+    """With --json on a terminal the plan and its cost are on stderr before the question; stdout is for the answer."""
+    ours, theirs = os.openpty()
+    done = subprocess.Popen(
+        [sys.executable, "-m", "benchctl", "--state-dir", home.state, "sweep", "--price", "0.05USD/h", "--json"],
+        cwd=checkout, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    os.write(ours, b"n\n")
+    said, asked = done.communicate(timeout=120)
+    os.close(theirs)
+    os.close(ours)
+    assert said == ""
+    plan, question, _ = asked.partition("Go on?")
+    assert question
+    assert "SmolLM-135M" in plan
+    assert re.search(r"about [\d.]+ USD at 0\.05USD/h", plan)
+    assert done.returncode == 130
+    assert not list(home.sweeps.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "concurrency", "per_vendor"),
+    [
+        (["--vendors", "gcp"], 8, 8),
+        (["--vendors", "gcp", "--concurrency", "5"], 5, 5),
+        (["--vendors", "gcp,hetzner", "--concurrency", "5"], 5, 3),
+        (["--vendors", "ssh,hetzner", "--inventory", "hosts.yml"], 8, 8),
+        (["--vendors", "gcp", "--per-vendor", "2"], 8, 2),
+    ],
+)
+def test_one_vendor_alone_gets_all_the_servers_at_once(arguments: list[str], concurrency: int, per_vendor: int) -> None:
+    """Half of them is for one of several, so that no vendor takes all the room."""
+    sweep = cli.get_command(click.Context(cli), "sweep")
+    assert sweep is not None
+    request = request_from(sweep.make_context("sweep", arguments, parent=click.Context(cli)).params)
+    assert (request.concurrency, request.per_vendor) == (concurrency, per_vendor)
 
 
 def test_the_plan_is_a_list_of_objects(benchctl: Run) -> None:

@@ -22,7 +22,7 @@ from benchctl.request import SweepRequest
 from benchctl.suites import load_suite
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from benchctl.home import Home
 
@@ -39,17 +39,25 @@ class Rental:
         self.most_of: dict[str, int] = {}
         self.go = threading.Event()
         self.go.set()
+        self.go_of: dict[str, threading.Event] = {}
         self.refuse: dict[str, Exception] = {}
         self.cling: dict[str, Exception] = {}
         self.asked: list[str] = []
+        self.idle: frozenset[str] = frozenset()
+        self.waiting: set[str] = set()
+        self.clings_until: dict[str, threading.Event] = {}
+        self.let: list[tuple[list[str], bool]] = []
         self._lock = threading.Lock()
+
+    def held(self, job: JobState) -> bool:
+        return job.job in self.waiting
 
     def rent(self, name: str) -> JobState:
         now = datetime.now(UTC)
         with self._lock:
             self.asked.append(name)
         job = self.ledger.job(name)
-        self.go.wait(30)
+        (self.go_of.get(job.vendor) or self.go).wait(60)
         if name in self.refuse:
             raise self.refuse[name]
         with self._lock:
@@ -62,9 +70,17 @@ class Rental:
             expires_at=(now + timedelta(seconds=job.lifetime_seconds)).isoformat(), budget_per_hour=1.0,
         )  # fmt: skip
 
+    def let_in(self, jobs: Sequence[JobState], *, look_again: bool = False) -> None:
+        self.let.append(([job.job for job in jobs], look_again))
+        assert self.go.wait(60)
+        if "let in" in self.refuse:
+            raise self.refuse["let in"]
+
     def give_back(self, name: str, *, stage: str = "destroying") -> JobState:  # noqa: ARG002 - as the real one
         if name in self.cling:
             raise self.cling[name]
+        if name in self.clings_until:
+            self.clings_until[name].wait(60)
         with self._lock:
             self.alive.discard(name)
         return self.ledger.update(name, stage=GONE, gone_at=datetime.now(UTC).isoformat())
@@ -114,6 +130,13 @@ class Bench:
             failed |= {job.job: why for job, why in self.fleet.failed()}
             self.fleet.wait(0.05)
         return ready, failed
+
+    def wait_until_asked(self) -> None:
+        """Wait until a first server is being made."""
+        deadline = time.monotonic() + 60
+        while not self.rental.asked:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 @pytest.fixture
@@ -172,6 +195,17 @@ def test_nothing_starts_that_could_pass_the_budget(home: Home, made: list[Bench]
     assert bench.events == ["budget-80-percent"]
 
 
+def test_servers_of_ones_own_and_rented_ones_share_one_budget(home: Home, made: list[Bench]) -> None:
+    """Half an hour of a server of one's own at 3 USD is taken off 2.4 USD, so that no rented hour at 1 USD is left."""
+    own = JobState("own", "ssh", "own", "own", price_per_hour=3.0, currency="USD", session_seconds=1800)
+    bench = Bench(home, [own, *jobs("gcp", 1)], budget=2.4)
+    made.append(bench)
+    ready, failed = bench.run()
+    assert ready == ["own"]
+    assert "budget" in failed["gcp-0"]
+    assert "budget-80-percent" not in bench.events
+
+
 def test_a_server_of_before_is_no_second_promise(home: Home, made: list[Bench]) -> None:
     """Taken up again under the same budget: its old server goes before the new one is there."""
     now = datetime.now(UTC)
@@ -185,13 +219,24 @@ def test_a_server_of_before_is_no_second_promise(home: Home, made: list[Bench]) 
     assert bench.run() == (["gcp-0"], {})
 
 
+def test_a_job_that_goes_on_is_not_judged_by_a_dear_place_of_before(home: Home, made: list[Bench]) -> None:
+    """Its server of before the resume stood where it costs 10 USD an hour; the next may stand where it costs 1."""
+    now = datetime.now(UTC)
+    [job] = jobs("gcp", 1)
+    launched = (now - timedelta(minutes=1)).isoformat()
+    job = replace(job, stage="gone", launched_at=launched, gone_at=now.isoformat(), budget_per_hour=10.0)
+    bench = Bench(home, [job], budget=5.0)
+    made.append(bench)
+    assert bench.run() == (["gcp-0"], {})
+
+
 def test_what_the_budget_never_covers_is_said(home: Home, made: list[Bench]) -> None:
     """A job that is dearer than all of the budget fails with the reason; the others run."""
     bench = Bench(home, [*jobs("gcp", 1), *jobs("hcloud", 1, lifetime=36000)], budget=2.0)
     made.append(bench)
     ready, failed = bench.run()
     assert ready == ["gcp-0"]
-    assert "budget" in failed["hcloud-0"]
+    assert "the budget does not cover it: 'benchctl sweep --resume s --budget MONEY'" in failed["hcloud-0"]
 
 
 def test_a_vendor_that_refuses_the_account_is_not_asked_again(home: Home, made: list[Bench]) -> None:
@@ -232,6 +277,98 @@ def test_a_leak_leaves_measured_what_was_measured(home: Home, made: list[Bench])
     assert not ended_well(job)
 
 
+def advance_until(bench: Bench, reached: Callable[[], bool]) -> None:
+    """Let the fleet do what it can until something holds."""
+    deadline = time.monotonic() + 60
+    while not reached():
+        assert time.monotonic() < deadline, (bench.rental.asked, bench.said)
+        bench.fleet.advance()
+        bench.fleet.wait(0.05)
+
+
+def test_a_vendor_that_takes_long_leaves_an_engine_to_others(home: Home, made: list[Bench]) -> None:
+    """Four of its servers could be made at once; one place is kept for the vendor that has none yet."""
+    bench = Bench(home, jobs("azure", 6) + jobs("hcloud", 2), concurrency=8, per_vendor=8)
+    made.append(bench)
+    bench.rental.go_of["azure"] = slow = threading.Event()
+    with bench.fleet:
+        bench.fleet.take(bench.ledger.jobs)
+        advance_until(bench, lambda: {"hcloud-0", "hcloud-1"} <= bench.rental.alive)
+        assert sum(one.startswith("azure") for one in bench.rental.asked) == 3
+        slow.set()
+        bench.give_back_all()
+    assert len(bench.rental.asked) == 8
+
+
+def test_what_needs_no_engine_keeps_none(home: Home, made: list[Bench]) -> None:
+    """Servers that boot, or wait until the vendor may be asked again, are no reason not to make others."""
+    bench = Bench(home, jobs("gcp", 6), concurrency=6, per_vendor=6)
+    made.append(bench)
+    bench.rental.go.clear()
+    with bench.fleet:
+        bench.fleet.take(bench.ledger.jobs)
+        advance_until(bench, lambda: len(bench.rental.asked) == 4)
+        for _ in range(3):
+            bench.fleet.advance()
+        assert len(bench.rental.asked) == 4
+        bench.rental.idle = frozenset({"gcp-0", "gcp-1"})
+        advance_until(bench, lambda: len(bench.rental.asked) == 6)
+        bench.rental.go.set()
+        bench.give_back_all()
+    assert bench.rental.alive == set()
+
+
+def test_a_vendor_that_is_slow_to_destroy_keeps_no_other_alive(home: Home, made: list[Bench]) -> None:
+    """However many of one vendor's servers are on their way out, another's goes at once."""
+    bench = Bench(home, jobs("azure", 8) + jobs("hcloud", 1), concurrency=9, per_vendor=8)
+    made.append(bench)
+    gone = threading.Event()
+    bench.rental.clings_until = {f"azure-{n}": gone for n in range(8)}
+    with bench.fleet:
+        bench.fleet.take(bench.ledger.jobs)
+        ready: list[JobState] = []
+        advance_until(bench, lambda: ready.extend(bench.fleet.ready()) or len(ready) == 9)
+        for job in ready:
+            bench.fleet.release(job)
+        advance_until(bench, lambda: "hcloud-0" not in bench.rental.alive)
+        assert len(bench.rental.alive) == 8
+        gone.set()
+        bench.give_back_all()
+    assert bench.rental.alive == set()
+
+
+def test_what_another_server_is_in_the_way_of_waits_for_its_end(home: Home, made: list[Bench]) -> None:
+    """It is asked for once more when that one is gone, and not before; that is said once, and no job has failed."""
+    bench = Bench(home, jobs("gcp", 2), concurrency=2)
+    made.append(bench)
+    bench.rental.refuse["gcp-1"] = GaveUpError("waits until others are gone: limit of 1", later=True)
+    with bench.fleet:
+        bench.fleet.take(bench.ledger.jobs)
+        advance_until(bench, lambda: bench.rental.alive == {"gcp-0"} and "gcp-1: waits" in " ".join(bench.said))
+        for _ in range(3):
+            bench.fleet.advance()
+        assert bench.rental.asked.count("gcp-1") == 1
+        del bench.rental.refuse["gcp-1"]
+        ready: list[JobState] = []
+        advance_until(bench, lambda: ready.extend(bench.fleet.ready()) or len(ready) == 1)
+        bench.fleet.release(ready[0])
+        assert bench.give_back_all() == (["gcp-1"], {})
+    assert sum("limit of 1" in one for one in bench.said) == 1
+
+
+def test_what_the_rental_says_is_of_no_use_now_is_not_tried(home: Home, made: list[Bench]) -> None:
+    """Others go before it."""
+    bench = Bench(home, jobs("gcp", 3), concurrency=1)
+    made.append(bench)
+    bench.rental.waiting = {"gcp-0"}
+    with bench.fleet:
+        bench.fleet.take(bench.ledger.jobs)
+        advance_until(bench, lambda: bench.rental.alive == {"gcp-1"})
+        bench.rental.waiting.clear()
+        ready, failed = bench.give_back_all()
+    assert (ready, failed) == (["gcp-1", "gcp-0", "gcp-2"], {})
+
+
 @pytest.mark.parametrize("where", ["refuse", "cling"])
 def test_an_error_that_nobody_thought_of_is_one_jobs_own(home: Home, made: list[Bench], where: str) -> None:
     """A vendor's client fails in a way of its own: the other jobs go on, and their servers are given back."""
@@ -252,6 +389,7 @@ def test_an_error_that_nobody_thought_of_keeps_no_other_server_alive(home: Home,
     with bench.fleet:
         bench.fleet.take(bench.ledger.jobs)
         bench.fleet.advance()
+        bench.wait_until_asked()
     assert bench.rental.asked
     assert bench.rental.alive <= {"gcp-0"}
     assert "gcp-2" not in bench.rental.alive
@@ -267,6 +405,7 @@ def test_whatever_ends_the_block_everything_is_given_back(home: Home, made: list
         with bench.fleet:
             bench.fleet.take(bench.ledger.jobs)
             bench.fleet.advance()
+            bench.wait_until_asked()
             bench.rental.go.set()
             raise ValueError
 
@@ -274,3 +413,39 @@ def test_whatever_ends_the_block_everything_is_given_back(home: Home, made: list
         fail()
     assert bench.rental.asked
     assert bench.rental.alive == set()
+
+
+def test_while_servers_are_out_of_reach_the_address_is_looked_at_now_and_then(home: Home, made: list[Bench]) -> None:
+    """One look is for all servers in use, the loop never waits for it, and there are never two at once."""
+    made.append(bench := Bench(home, jobs("gcp", 3)))
+    bench.rental.go.clear()
+    with bench.fleet:
+        first, second, _ = bench.ledger.jobs
+        bench.fleet.hold(first)
+        bench.fleet.hold(second)
+        for _ in range(3):
+            bench.fleet.out_of_reach(first)
+            bench.fleet.out_of_reach(second)
+        bench.fleet._look_again_at = 0.0  # however long it takes
+        bench.fleet.out_of_reach(first)
+        bench.rental.go.set()
+        assert bench.fleet._letting_in is not None
+        bench.fleet._letting_in.result(60)
+        assert [(sorted(names), again) for names, again in bench.rental.let] == [(["gcp-0", "gcp-1"], True)]
+        bench.fleet.out_of_reach(first)
+        bench.fleet._letting_in.result(60)
+        assert len(bench.rental.let) == 2
+        bench.fleet.out_of_reach(first)  # it was a moment ago
+        bench.fleet._letting_in.result(60)
+        assert len(bench.rental.let) == 2
+
+
+def test_what_goes_wrong_while_the_address_is_looked_at_ends_nothing(home: Home, made: list[Bench]) -> None:
+    """Before the first look at servers that stand, and in the middle: it is said, and no more."""
+    made.append(bench := Bench(home, jobs("gcp", 1)))
+    bench.rental.refuse["let in"] = OSError("no space left")
+    with bench.fleet:
+        bench.fleet.let_in(bench.ledger.jobs)
+        bench.fleet.out_of_reach(bench.ledger.jobs[0])
+    assert len(bench.said) == 2
+    assert all("no space left" in line for line in bench.said)

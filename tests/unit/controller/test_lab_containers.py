@@ -82,6 +82,18 @@ def test_keys_of_servers_that_ended_by_themselves_go_and_those_of_others_stay(
     assert asked == []
 
 
+def test_keys_that_somebody_else_removes_meanwhile_are_nobodys_failure(
+    asked: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several sweeps share the folder: what is listed in it may be gone before its time is read."""
+    keys = tmp_path / "lab/keys"
+    keys.mkdir(parents=True)
+    (keys / "gone").symlink_to("nowhere")  # is listed, and has no time
+    monkeypatch.setattr(containers, "podman", lambda *_: "")
+    assert containers.make_network("net", {}, ["10.1.0.0/24"]).name == "net"
+    assert asked == []
+
+
 def refusing(calls: list[list[str]], times: int, said: str) -> Callable[..., str]:
     def run(*words: str | Path, check: bool = True, timeout: float = 0) -> str:  # noqa: ARG001 - podman's own
         calls.append([str(word) for word in words])

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 from benchctl.db import queries
 from benchctl.db.engine import open_database, reading
+from benchctl.db.schema import Job, JobServer
 from benchctl.errors import BenchctlError, UsageError
 from benchctl.ledger import JobState, Ledger, find_sweep, read_book, sweep_name
 from benchctl.request import SweepRequest
 from llama_bench_core.suite import Suite
 from llama_bench_core.values import Model
+from sqlalchemy import select
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,6 +100,41 @@ def test_a_mirrors_password_stays_in_the_private_file(home: Home, engine: Engine
         from benchctl.db.schema import Sweep
 
         assert "secret" not in json.dumps(session.get_one(Sweep, ledger.sweep).request)
+
+
+def test_the_servers_of_a_job_are_kept(home: Home, engine: Engine) -> None:
+    """Each from its launch to its end at its own price; one that turns out never to have been made leaves again."""
+    rented = JobState("cx22", "hcloud", "cx22", "cx22", lifetime_seconds=3600)
+    ledger = Ledger.create(home, engine, REQUEST, [JOB, rented])
+
+    def kept() -> list[tuple[object, ...]]:
+        columns = (JobServer.job_id, JobServer.launched_at, JobServer.gone_at, JobServer.price_per_hour)
+        with reading(engine) as session:
+            found = session.execute(select(*columns).order_by(JobServer.launched_at))
+            return [(job, launched.hour, gone and gone.hour, price) for job, launched, gone, price in found]
+
+    def counted() -> dict[str, int | None]:
+        with reading(engine) as session:
+            return {one.job_id: one.servers_rented for one in session.scalars(select(Job))}
+
+    assert counted() == {"local": None, "cx22": 0}
+    first = ledger.update("cx22", status="running", launched_at=at(10), price_per_hour=0.01, currency="EUR")
+    assert kept() == [("cx22", 10, None, 0.01)]
+    ledger.update("local", status="running")
+    ledger.update("cx22", gone_at=at(11))
+    assert kept() == [("cx22", 10, 11, 0.01)]
+    past = {"launched_at": first.launched_at, "gone_at": at(11), "price_per_hour": 0.01, "currency": "EUR"}
+    ledger.update("cx22", past=(past,), launched_at=at(12), gone_at=None, price_per_hour=0.02)
+    assert kept() == [("cx22", 10, 11, 0.01), ("cx22", 12, None, 0.02)]
+    ledger.update("cx22", launched_at=None, gone_at=at(13))
+    assert (kept(), counted()) == ([("cx22", 10, 11, 0.01)], {"local": None, "cx22": 1})
+    ledger.close("finished")
+    assert kept() == [("cx22", 10, 11, 0.01)]
+
+
+def at(hour: int) -> str:
+    """An hour of a day, as a book says it."""
+    return datetime(2026, 11, 1, hour, tzinfo=UTC).isoformat(timespec="milliseconds")
 
 
 def test_names_sort_by_time_and_are_labels() -> None:

@@ -45,6 +45,9 @@ def test_a_budget_has_one_currency() -> None:
     assert (found["budget"], found["budget_currency"]) == (5.0, "EUR")
     assert found["spent"] == {"EUR": 1.8}
     assert found["committed"] == {"EUR": 3.6}
+    own = job("o", lifetime_seconds=0, launched_at=None, session_seconds=3600, price_per_hour=1.0, currency="EUR")
+    shared = account("s", [job("a", budget_per_hour=1.8), own], {"budget": "5EUR"}, NOW)
+    assert shared["committed"] == {"EUR": 4.6}, "what is set aside for a server of one's own is no other's"
 
 
 def test_what_is_over_is_marked() -> None:

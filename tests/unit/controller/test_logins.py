@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from benchctl.clouds.cloud import cloud_of
 from benchctl.clouds.logins import make_absolute, some_login
+from benchctl.clouds.ready import require_ready
+from benchctl.errors import UsageError
 from benchctl.ledger import JobState, Ledger
 from benchctl.request import CLOUDS, SweepRequest
 from llama_bench_core.suite import Suite
@@ -44,6 +46,34 @@ def test_half_a_login_is_one_that_is_broken(vendor: str, environment: dict[str, 
     """It is not enough to log in, and yet somebody meant to; none of it belongs to another vendor."""
     assert cloud_of(vendor).login_problem(environment)
     assert [name for name in CLOUDS if some_login(name, environment)] == [vendor]
+
+
+@pytest.mark.parametrize(
+    ("vendor", "names"),
+    [
+        ("aws", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]),
+        ("gcp", ["GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_PROJECT"]),
+        ("azure", ["ARM_CLIENT_ID", "ARM_CLIENT_SECRET", "ARM_TENANT_ID", "ARM_SUBSCRIPTION_ID"]),
+        ("hetzner", ["HCLOUD_TOKEN"]),
+        ("upcloud", ["UPCLOUD_TOKEN"]),
+    ],
+)
+def test_without_a_login_all_is_named_that_has_to_be_set(vendor: str, names: list[str], tmp_path: Path) -> None:
+    """In one form for all vendors, so that no second refusal follows on the first."""
+    said = cloud_of(vendor).login_problem({"HOME": str(tmp_path)})
+    assert said.startswith(f"{vendor}: no login found: set ")
+    assert all(name in said for name in names)
+    assert said.endswith(".")
+    assert "GOOGLE_PROJECT" not in cloud_of("gcp").login_problem({"HOME": str(tmp_path), "GOOGLE_PROJECT": "mine"})
+
+
+def test_what_is_missing_is_a_line_per_vendor(home: Home, tmp_path: Path) -> None:
+    """Not one paragraph, in which the second vendor is easily missed."""
+    with pytest.raises(UsageError) as refused:
+        require_ready(home, CLOUDS[:5], {"HOME": str(tmp_path)})
+    begun, *lines = str(refused.value).splitlines()
+    assert begun == "Nothing was begun."
+    assert [line.partition(": ")[0] for line in lines] == list(CLOUDS[:5])
 
 
 def test_files_are_logins(tmp_path: Path) -> None:

@@ -12,10 +12,14 @@ from benchctl.rented_plan import (
     END_SECONDS,
     PREPARE_SECONDS,
     SESSION_AT_LEAST,
+    USUAL_SECONDS,
     committed_cost,
+    dearest_cost,
     disk_needed,
     expected_cost,
+    of_budget,
     session_left,
+    whole_seconds,
 )
 from llama_bench_core.suite import Suite
 from llama_bench_core.values import Model
@@ -117,6 +121,47 @@ def test_costs_are_billed_as_the_vendor_bills() -> None:
     assert 0 < low < high
 
 
+def test_what_a_job_costs_where_it_is_dearest_is_told_apart() -> None:
+    """Committed is for the planned place; the others follow where that is sold out."""
+    server = a_server("a", 1.0)
+    places = (*server.places, Place("s", "", Price(3.0, "USD")), Place("t", "", Price(900.0, "SEK")), Place("u"))
+    job = the_job(planned(replace(server, places=places)))
+    cheapest = committed_cost(job)
+    assert cheapest is not None
+    assert dearest_cost(job) == pytest.approx(3 * cheapest)
+    assert dearest_cost(the_job(planned(server))) == cheapest
+    assert dearest_cost(the_job(planned(replace(server, price=None, places=(Place("r"),))))) is None
+
+
+def test_one_budget_is_reckoned_in_one_currency() -> None:
+    """What is expected and committed over all vendors, and as what each other currency counts."""
+    euros = Price(0.4, "EUR")
+    server = a_server("b", vendor="hcloud", price=euros, places=(Place("f", "", euros, 0.5),))
+    plan = planned(a_server("a", 1.0), server, budget=(9.0, "USD"))
+    expected, committed, rates = of_budget(plan.running, "USD")
+    one = next(job for job in plan.running if job.server.name == "a")
+    assert expected == pytest.approx((expected_cost(one) or 0) + 0.5)
+    assert committed == pytest.approx((committed_cost(one) or 0) + 0.5)
+    assert rates == {"EUR": pytest.approx(1.25)}
+    assert plan.budget == (9.0, "USD")
+
+
+def test_how_long_a_sweep_takes_counts_how_many_run_at_once() -> None:
+    """So many in all and of one vendor; servers of one's own beside them."""
+    google = [a_server(f"g{number}") for number in range(4)]
+    first, *_ = planned(*google).running
+    one = USUAL_SECONDS + (first.expected_seconds or 0)
+    jobs = planned(*google, a_server("h", vendor="hcloud")).running
+    assert whole_seconds(jobs, 8, 8) == pytest.approx(one)
+    assert whole_seconds(jobs, 8, 2) == pytest.approx(2 * one)
+    assert whole_seconds(jobs, 2, 2) == pytest.approx(3 * one)
+    assert whole_seconds(jobs, 1, 1) == pytest.approx(5 * one)
+    slow = Server("ssh", "mine", "mine", Machine(1, 8 * GIB))
+    (own,) = planned(slow).running
+    assert whole_seconds([own], 1, 1) == own.expected_seconds
+    assert whole_seconds([], 8, 4) == 0.0
+
+
 def test_cheap_information_comes_first_and_vendors_take_turns() -> None:
     """One vendor's many cheap servers do not keep another's waiting; second instances come after all first ones."""
     plan = planned(
@@ -143,6 +188,24 @@ def test_a_budget_leaves_out_what_it_does_not_pay_for() -> None:
     assert spent <= 0.95
     unknown = planned(replace(a_server("x"), places=(Place("r"),), price=None), budget=(5.0, "USD"))
     assert "unknown" in unknown.jobs[0].left_out
+
+
+@pytest.mark.parametrize(
+    ("amount", "runs"),
+    [(0.1, ["mine"]), (0.3, ["mine", "a"]), (0.5, ["mine", "a"]), (1.0, ["mine", "a", "b"]), (9.0, ["mine", "a", "b"])],
+)
+def test_a_budget_is_one_for_own_and_rented_servers(amount: float, runs: list[str]) -> None:
+    """What servers of one's own may cost is taken off before anything is rented; what they can't use is not theirs."""
+    own = Server("ssh", "mine", "mine", Machine(2, 8 * GIB), Price(2.0, "USD"))
+    plan = planned(own, a_server("a", 0.2), a_server("b", 1.0), budget=(amount, "USD"))
+    assert [job.job for job in plan.running] == runs
+    mine, *rented = plan.running
+    share = Price(2.0).cost(mine.session_seconds)
+    assert committed_cost(mine) == pytest.approx(share)
+    assert share <= min(amount, 0.2)
+    assert share + sum(expected_cost(job) or 0 for job in rented) <= amount
+    for job in rented:
+        assert share + (committed_cost(job) or 0) <= amount, "it could never start"
 
 
 def test_an_expensive_place_is_reckoned_in_the_budgets_currency() -> None:

@@ -78,12 +78,17 @@ def line(kind: str, **facts: Any) -> str:
 class Bench:
     """A watcher with all that it is told."""
 
-    def __init__(self, tmp_path: Path, poller: Any, why: str = "", just_started: bool = True) -> None:
+    def __init__(
+        self, tmp_path: Path, poller: Any, why: str = "", just_started: bool = True, unheard: bool = False
+    ) -> None:
         self.clock, self.text = Clock(), io.StringIO()
         self.restarts: list[JobState] = []
         self.asked = 0
         self.why = why
         self.lost, self.over_at = "", float("inf")
+        self.vain: list[float] = []
+        self.heard: list[str] = []
+        self.measures = True
         self.progress: list[Mapping[str, Any]] = []
         self.folder = tmp_path / "lake"
         self.watcher = Watcher(
@@ -94,9 +99,15 @@ class Bench:
             keep_progress=lambda _job, progress: self.progress.append(progress),
             lost=lambda _job: self.lost,
             overdue=lambda _job: "its time is over" if self.clock.now >= self.over_at else "",
+            out_of_reach=lambda _job: self.vain.append(self.clock.now),
+            heard=self._hear,
             clock=self.clock,
         )
-        self.watcher.add(JOB, self.folder, str(tmp_path / "target"), just_started=just_started)
+        self.watcher.add(JOB, self.folder, str(tmp_path / "target"), just_started=just_started, unheard=unheard)
+
+    def _hear(self, _job: JobState, increment: Increment) -> bool:
+        self.heard.append(increment.status)
+        return self.measures
 
     def _restart(self, job: JobState) -> JobState:
         self.restarts.append(job)
@@ -240,6 +251,27 @@ def test_a_host_out_of_reach_is_borne_for_a_while(tmp_path: Path) -> None:
     bench = Bench(tmp_path, script)
     assert [one.status for one in bench.run()] == ["finished"]
     assert bench.text.getvalue().count("out of reach") == 1
+
+
+def test_each_look_in_vain_is_told(tmp_path: Path) -> None:
+    """Whoever can do something about it hears of it, and no more once the host answers."""
+    running = increment("running", line("session", session=1))
+    bench = Bench(tmp_path, Script(running, "no route", "no route", increment("running"), increment("finished")))
+    bench.run()
+    assert bench.vain == [1.0, 2.0]
+    assert bench.heard == []
+
+
+def test_a_host_that_was_silent_on_resume_is_asked_what_it_is_at(tmp_path: Path) -> None:
+    """Its first word decides, once: a measurement is followed; where there is none nothing is started from here."""
+    script = Script("no route", increment("running", line("session", session=1)), increment("finished"))
+    bench = Bench(tmp_path / "one", script, just_started=False, unheard=True)
+    assert [one.status for one in bench.run()] == ["finished"]
+    assert bench.heard == ["running"]
+    bench = Bench(tmp_path / "other", Script("no route", increment("died")), just_started=False, unheard=True)
+    bench.measures = False
+    assert bench.run() == bench.restarts == []
+    assert bench.heard == ["died"]
 
 
 def test_a_host_out_of_reach_for_long_is_given_up(tmp_path: Path) -> None:

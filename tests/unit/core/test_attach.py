@@ -49,11 +49,11 @@ def test_what_was_stopped_is_not_gone_on_with(tmp_path: Path, looked: threading.
         journal = state.Journal(tmp_path)
         journal.append("session", session=1, weights="real")
         waiting.start()
-        assert looked.wait(10)
+        assert looked.wait(60)
         assert waiting.is_alive()
         journal.append("end", status="stopped", message="stopped on request")
         journal.close()
-    waiting.join(10)
+    waiting.join(60)
     assert [(one["changed"], one["status"]) for one in answers] == [(False, "stopped")]
 
 
@@ -64,9 +64,9 @@ def test_one_that_waits_can_be_told_to_end(tmp_path: Path, looked: threading.Eve
     waiting = threading.Thread(target=lambda: answers.append(session.measure(params(tmp_path), check=False, stop=stop)))
     with state.locked(tmp_path / state.LOCK, {"sweep": "s"}):
         waiting.start()
-        assert looked.wait(10)
+        assert looked.wait(60)
         stop.set()
-        waiting.join(10)
+        waiting.join(60)
         assert not waiting.is_alive()
     assert [(one["changed"], one["status"]) for one in answers] == [(False, "stopped")]
     assert not (tmp_path / state.JOURNAL).exists()
@@ -87,7 +87,7 @@ def test_what_died_is_gone_on_with(tmp_path: Path, looked: threading.Event, monk
         journal.append("session", session=1, weights="real")
         journal.close()
         waiting.start()
-        assert looked.wait(10)
+        assert looked.wait(60)
         assert began == []
-    waiting.join(10)
+    waiting.join(60)
     assert began == ["next"]

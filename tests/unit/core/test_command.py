@@ -167,9 +167,12 @@ def test_a_binary_that_hangs_is_refused_in_time(tmp_path):
     """--help is given a time limit, and what hangs is killed with its children."""
     marker = tmp_path / "pid"
     hanging = script(tmp_path, f"sleep 600 & echo $! > {marker}; wait")
-    with pytest.raises(NotLlamaBenchError, match="did not end within"):
-        probe(hanging, run, timeout_seconds=0.5)
-    child, deadline = int(marker.read_text()), time.monotonic() + 10
+    for limit in (0.5, 5, 40):  # on a machine that is overrun it may take a while to come so far
+        with pytest.raises(NotLlamaBenchError, match="did not end within"):
+            probe(hanging, run, timeout_seconds=limit)
+        if marker.exists() and marker.read_text():
+            break
+    child, deadline = int(marker.read_text()), time.monotonic() + 60
     while start_ticks(child) is not None and time.monotonic() < deadline:
         time.sleep(0.01)
     assert start_ticks(child) is None

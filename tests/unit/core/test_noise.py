@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import pytest
 from llama_bench_core.noise import NoiseMonitor, NoiseReading, cpu_ticks, judge, process_tree
@@ -18,6 +19,7 @@ from llama_bench_core.tree import Tree
 from llama_bench_core.values import PolicySettings
 
 SETTINGS = PolicySettings()
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 QUIET = NoiseReading(steal=0.0, other_cores=0.0, clock_ratio=1.0, load1=0.5, seconds=2.0)
 
 
@@ -26,7 +28,7 @@ def reading(**kwargs) -> NoiseReading:
 
 
 @contextmanager
-def busy_process(seconds: float = 60.0):
+def busy_process(seconds: float = 120.0):
     """A process that takes a core of its own until it is ended."""
     code = f"import time\nend = time.monotonic() + {seconds}\nwhile time.monotonic() < end: pass"
     process = subprocess.Popen([sys.executable, "-S", "-E", "-c", code])
@@ -37,54 +39,95 @@ def busy_process(seconds: float = 60.0):
         process.wait()
 
 
-def let_pass(seconds: float) -> None:
-    """The interval that is measured; nothing is waited for."""
-    time.sleep(seconds)
+@dataclass(frozen=True)
+class Held(Tree):
+    """This machine at one moment: until :meth:`look_again` whoever reads a file finds the same in it."""
+
+    texts: dict = field(default_factory=dict)
+    at: list = field(default_factory=lambda: [time.monotonic()])
+
+    def look_again(self) -> None:
+        """Another moment begins."""
+        self.texts.clear()
+        self.at[0] = time.monotonic()
+
+    def clock(self) -> float:
+        """When the moment began."""
+        return self.at[0]
+
+    def text(self, name, limit=1 << 20):
+        if name not in self.texts:
+            self.texts[name] = super().text(name, limit)
+        return self.texts[name]
+
+    def monitor(self, own_pids) -> NoiseMonitor:
+        return NoiseMonitor(own_pids, read=self, clock=self.clock)
+
+
+def seconds_used(process: subprocess.Popen, before: int) -> float:
+    """CPU time of a process since it had used so many ticks."""
+    return (cpu_ticks(Tree(), process.pid) - before) / TICKS_PER_SECOND
 
 
 def test_another_process_at_work_is_noise():
     """A busy process that is not ours shows with about the core that it takes, and is flagged."""
+    held = Held()
     with busy_process() as process:
-        monitor = NoiseMonitor(own_pids=lambda: [os.getpid()])
-        let_pass(0.3)  # past the start of its interpreter
-        before = cpu_ticks(Tree(), process.pid)
-        monitor.begin()
-        let_pass(1.0)
+        monitor = held.monitor(lambda: [os.getpid()])
+        while cpu_ticks(Tree(), process.pid) < 5:  # past the start of its interpreter
+            time.sleep(0.05)
+        deadline = time.monotonic() + 100
+        used = passed = 0.0
+        # An interval in which the machine stood still, or was overrun, says nothing: then comes another one.
+        while used <= 0.2 * passed:
+            assert time.monotonic() < deadline
+            held.look_again()
+            began = held.clock()
+            monitor.begin()
+            before = cpu_ticks(Tree(), process.pid)
+            time.sleep(1.0)
+            held.look_again()
+            used, passed = seconds_used(process, before), held.clock() - began
         result = monitor.end()
-        used = (cpu_ticks(Tree(), process.pid) - before) / os.sysconf("SC_CLK_TCK")
     assert result.other_cores > 0.5 * used / result.seconds > SETTINGS.max_other_cores
     assert "other_processes" in judge(None, [result], SETTINGS)
 
 
 def test_our_own_child_at_work_is_not_noise():
     """The same busy process counted as ours lowers what others are seen to use by the CPU time that it took."""
+    held = Held()
     with busy_process() as process:
-        own = NoiseMonitor(own_pids=lambda: [os.getpid(), process.pid])
-        all_others = NoiseMonitor(own_pids=list)
-        let_pass(0.3)
+        own = held.monitor(lambda: [os.getpid(), process.pid])
+        all_others = held.monitor(lambda: [os.getpid()])
+        held.look_again()
         own.begin()
         all_others.begin()
-        before = cpu_ticks(Tree(), process.pid)
-        let_pass(1.0)
+        before, began = cpu_ticks(held, process.pid), held.clock()
+        while seconds_used(process, before) < 0.5:
+            assert time.monotonic() - began < 100
+            time.sleep(0.1)
+        held.look_again()
         without, counted = own.end(), all_others.end()
-        used = (cpu_ticks(Tree(), process.pid) - before) / os.sysconf("SC_CLK_TCK")
+        used = (cpu_ticks(held, process.pid) - before) / TICKS_PER_SECOND
     assert used > 0.1
-    # Both look at the same second of the same machine, so whatever else runs on it cancels out.
-    assert counted.other_cores - without.other_cores == pytest.approx(used / counted.seconds, abs=0.1)
+    # Both look at the same moments of the same machine, so whatever else runs on it cancels out.
+    assert counted.other_cores - without.other_cores == pytest.approx(used / counted.seconds, abs=0.02)
 
 
 def test_a_child_that_ended_stays_ours():
     """CPU time of a child that was waited for is not lost when it leaves the process tree."""
-    monitor = NoiseMonitor(own_pids=lambda: process_tree(os.getpid()))
-    alone = NoiseMonitor(own_pids=list)
-    before = cpu_ticks(Tree(), os.getpid())
+    held = Held()
+    monitor = held.monitor(lambda: process_tree(os.getpid()))
+    alone = held.monitor(list)
+    before = cpu_ticks(held, os.getpid())
     monitor.begin()
     alone.begin()
     subprocess.run([sys.executable, "-S", "-E", "-c", "sum(range(20_000_000))"], check=True)
+    held.look_again()
     own, others = monitor.end(), alone.end()
-    used = (cpu_ticks(Tree(), os.getpid()) - before) / os.sysconf("SC_CLK_TCK")
+    used = (cpu_ticks(held, os.getpid()) - before) / TICKS_PER_SECOND
     assert used > 0.1
-    assert (others.other_cores - own.other_cores) * own.seconds == pytest.approx(used, abs=0.1)
+    assert (others.other_cores - own.other_cores) * own.seconds == pytest.approx(used, abs=0.05)
 
 
 def test_the_process_tree_holds_grandchildren():

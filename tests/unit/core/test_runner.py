@@ -46,15 +46,13 @@ def alive(pid: int) -> bool:
     return start_ticks(pid) is not None
 
 
-def wait_for(what, seconds: float = 10.0):
+def wait_for(what, seconds: float = 60.0):
     """Wait until something is true, and give it."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = what()
-        if found:
-            return found
+    while not (found := what()):
+        assert time.monotonic() < deadline, f"{what} did not come true within {seconds} s"
         time.sleep(0.01)
-    raise AssertionError(f"{what} did not come true within {seconds} s")
+    return found
 
 
 def pids_in(path: Path, count: int = 1) -> list[int]:
@@ -75,23 +73,27 @@ def test_rows_progress_and_end_come_as_events(start, tmp_path):
         echo 'load_backend: loaded CPU backend' >&2
         echo 'llama-bench: benchmark 1/1: prompt run 1/1' >&2
         echo '{ROW}'
-        sleep 0.3
+        while [ ! -e {tmp_path / "go"} ]; do sleep 0.02; done
         printf '%s' '{ROW}'
         exit 3
         """
     )
-    events = list(process.events())
+    events = []
+    for event in process.events():
+        events.append(event)
+        if sum(isinstance(one, Tick) for one in events) == 5:
+            (tmp_path / "go").touch()
     assert [event.row.tokens for event in events if isinstance(event, RowLine)] == [16, 16], (
         "a last line needs no newline"
     )
     assert [event.progress.kind for event in events if isinstance(event, ProgressLine)] == ["starting", "run"]
     assert [event.at for event in events] == sorted(event.at for event in events)
     assert events[0] == Tick(events[0].at, 0.0)
-    assert sum(isinstance(event, Tick) for event in events) >= 4
+    assert sum(isinstance(event, Tick) for event in events) >= 5
     end = events[-1]
     assert isinstance(end, Exited)
     assert (end.returncode, end.signal, end.killed) == (3, None, False)
-    assert end.elapsed >= 0.3
+    assert end.elapsed >= 4 * 0.05, "of its five ticks the first comes at once"
     assert "loaded CPU backend" in process.log_head
     assert (tmp_path / "stderr").read_text().count("\n") == 3
 
@@ -133,30 +135,33 @@ def test_a_hang_can_be_ended_between_ticks(start, tmp_path):
         end = event
     assert isinstance(end, Exited)
     assert (end.signal, end.killed) == (signal.SIGKILL, True)
-    assert end.elapsed < 5
+    assert end.elapsed < 50
     assert not alive(pid)
 
 
-def test_rows_printed_before_a_kill_are_not_lost(start):
+def test_rows_printed_before_a_kill_are_not_lost(start, tmp_path):
     """What stands in the pipe when the process is killed is still told."""
-    process = start(f"for i in 1 2 3 4 5; do echo '{ROW}'; done; echo done >&2; exec sleep 60")
-    time.sleep(0.3)
+    printed = tmp_path / "printed"
+    process = start(f"for i in 1 2 3 4 5; do echo '{ROW}'; done; echo done >&2; : > {printed}; exec sleep 600")
+    wait_for(printed.exists)
     process.kill()
     events = list(process.events())
     assert sum(isinstance(event, RowLine) for event in events) == 5
     assert events[-1].killed
 
 
-def test_closed_pipes_are_no_end(start):
+def test_closed_pipes_are_no_end(start, tmp_path):
     """A process that closes its stdout and stderr and lives on is a hang, not an end."""
-    process = start("exec >&- 2>&-; sleep 60")
-    seen = []
+    closed = tmp_path / "closed"
+    process = start(f"exec >&- 2>&-; : > {closed}; sleep 600")
+    ticks = 0
     for event in process.events():
-        seen.append(event)
-        if isinstance(event, Tick) and event.elapsed > 0.3:
+        ticks += isinstance(event, Tick) and closed.exists()
+        if ticks == 5:
             process.kill()
-    assert len(seen) > 4
-    assert seen[-1].killed
+    assert ticks >= 5
+    assert isinstance(event, Exited)
+    assert event.killed
 
 
 def test_grandchildren_die_with_the_group_and_hold_nothing_up(start, tmp_path):
@@ -164,7 +169,7 @@ def test_grandchildren_die_with_the_group_and_hold_nothing_up(start, tmp_path):
     process = start(f"sleep 600 & echo $! > {tmp_path / 'pid'}; echo '{ROW}'; exit 0")
     began = time.monotonic()
     events = list(process.events())
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 50
     assert sum(isinstance(event, RowLine) for event in events) == 1
     assert (events[-1].returncode, events[-1].killed) == (0, False)
     (child,) = pids_in(tmp_path / "pid")
@@ -173,14 +178,18 @@ def test_grandchildren_die_with_the_group_and_hold_nothing_up(start, tmp_path):
 
 def test_one_that_left_the_group_and_holds_the_pipes_delays_the_end_a_second_at_most(start, tmp_path):
     """Pipes held open from outside the group are given up soon after the end."""
-    process = start(f"setsid sleep 600 & echo $! > {tmp_path / 'pid'}; sleep 0.2; exit 0")
+    pid = tmp_path / "pid"
+    # it is on its own once it writes: only then may what started it end, and its group be killed
+    process = start(
+        f"setsid sh -c 'echo $$ > {pid}; exec sleep 600' & while [ ! -s {pid} ]; do sleep 0.02; done; exit 0"
+    )
     began = time.monotonic()
     try:
         assert list(process.events())[-1].returncode == 0
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 50
     finally:
-        for pid in pids_in(tmp_path / "pid"):
-            os.kill(pid, signal.SIGKILL)
+        for left in pids_in(pid):
+            os.kill(left, signal.SIGKILL)
 
 
 def test_leaving_the_block_kills(start, tmp_path):
@@ -363,7 +372,7 @@ def test_names_with_brackets_do_not_confuse_the_start_time(tmp_path):
         try:
             first, second = wait_for(lambda: start_ticks(process.pid)), start_ticks(plain.pid)
             assert second is not None
-            assert 0 <= second - first < 500
+            assert 0 <= second - first < 6000
         finally:
             process.kill()
             plain.kill()
@@ -374,7 +383,7 @@ def test_a_short_program_is_run_to_its_end(tmp_path):
     """Status and output come back; a grandchild that holds the pipes is not waited for; nothing is read from stdin."""
     began = time.monotonic()
     done = run(["/bin/sh", "-c", f"sleep 60 & echo $! > {tmp_path / 'pid'}; cat; echo out; echo err >&2; exit 4"], 30)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 25
     assert (done.returncode, done.stdout, done.stderr) == (4, "out\n", "err\n")
     (child,) = pids_in(tmp_path / "pid")
     wait_for(lambda: not alive(child))

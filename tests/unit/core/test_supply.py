@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 NAMES = ("a", "b", "c")
 MODELS = [Model("b", "b.gguf", bytes=20), Model("c", "c.gguf", bytes=30), Model("a", "a.gguf", bytes=10)]
-LIMIT = 10
+LIMIT = 60
 
 
 def write(model: Model, path: str, progress: Callable[[int], None], _stop: Callable[[], bool]) -> None:
@@ -43,6 +43,14 @@ def supply_of(folder: Path, synthesize: Any = write, models: list[Model] | None 
     )
 
 
+def wait_until(true: Callable[[], bool]) -> None:
+    """Wait for something that another thread does."""
+    deadline = time.monotonic() + LIMIT
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+
+
 def test_models_come_smallest_first(tmp_path: Path) -> None:
     """Whatever order they were asked in; the smallest can be measured while the others come."""
     events: list[tuple[str, str]] = []
@@ -51,6 +59,7 @@ def test_models_come_smallest_first(tmp_path: Path) -> None:
     supply.start()
     results = [supply.wait(name, LIMIT) for name in NAMES]
     assert all(isinstance(one, Supplied) and one.weights == "synthetic" for one in results)
+    wait_until(lambda: len(events) >= 6)  # the last one is told after whoever waits has been woken
     supply.stop()
     assert events == [(kind, name) for name in NAMES for kind in ("started", "ready")]
     assert [one["status"] for one in supply.status().values()] == ["ready"] * 3
@@ -152,9 +161,9 @@ def test_waiting_has_a_time_limit_and_ends_with_a_stop(tmp_path: Path) -> None:
     stopper.start()
     began = time.monotonic()
     assert supply.wait("c") is None
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < LIMIT
     stopper.join()
-    assert list((tmp_path / "synthetic").iterdir()) == []
+    wait_until(lambda: not list((tmp_path / "synthetic").iterdir()))  # a stop waits a second for it, not for ever
 
 
 def test_stop_before_start_is_harmless(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_what_is_missing_to_log_in_is_one_sentence(tmp_path: Path) -> None:
     assert "can't be read" in missing
     (tmp_path / "bad.json").write_text("no json")
     assert "holds no login" in cloud.login_problem({"GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "bad.json")})
-    with pytest.raises(CloudError, match="needs a login"):
+    with pytest.raises(CloudError, match="no login found"):
         cloud.client({})
 
 

@@ -14,9 +14,11 @@ from benchctl.clouds.placement import (
     MOST_WAITS,
     Barred,
     GiveUp,
+    Later,
     StopVendor,
     TryAt,
     WaitThen,
+    counts_towards,
     first_step,
     next_step,
 )
@@ -113,6 +115,65 @@ def test_a_quota_goes_to_the_next_region_and_is_remembered() -> None:
     assert "the vendor said quota" in getattr(first_step(larger, barred), "reason", "")
     assert where(first_step(smaller, barred)) == EAST[0]
     assert where(first_step(a_job(server="g6.xlarge"), barred)) == EAST[0]
+
+
+def test_a_quota_that_the_sweep_itself_uses_up_is_waited_for() -> None:
+    """Another region first; then it waits, as do others that the quota counts, until a server of the sweep is gone."""
+    now = [0.0]
+    barred = Barred(lambda: now[0])
+    quota = a_fault(Refusal.QUOTA, family=True, sized=True)
+    job = failed(a_job((*EAST, *NORTH)), EAST[0], quota)
+    job = replace(job, attempts=({**job.attempts[0], "held": True},))
+    step = next_step(quota, job, barred, random=random.random, hold_seconds=600)
+    assert where(step) == NORTH[0]
+    job = failed(job, NORTH[0], a_fault(Refusal.STOCK))
+    step = next_step(a_fault(Refusal.STOCK), job, barred, random=random.random)
+    assert isinstance(step, Later)
+    assert "said quota" in step.reason
+    # what waits is not tried, neither this one nor its like; what is smaller is
+    assert isinstance(first_step(job, barred), Later)
+    assert isinstance(first_step(a_job(EAST), barred), Later)
+    assert where(first_step(a_job(EAST, "m5.large", vcpus=2), barred)) == EAST[0]
+    barred.freed("aws")
+    # the region that was sold out is not tried again
+    assert where(first_step(job, barred)) == EAST[0]
+
+
+def test_a_quota_that_is_used_up_for_a_while_is_tried_again_after_it() -> None:
+    """Nobody may say that a server is gone; and what turns out to hold without any of ours holds for good."""
+    now = [0.0]
+    barred = Barred(lambda: now[0])
+    quota = a_fault(Refusal.QUOTA)
+    job = failed(a_job(EAST), EAST[0], quota)
+    held = replace(job, attempts=({**job.attempts[0], "held": True},))
+    assert isinstance(next_step(quota, held, barred, random=random.random, hold_seconds=60), Later)
+    now[0] = 59
+    assert isinstance(first_step(held, barred), Later)
+    now[0] = 61
+    assert where(first_step(held, barred)) == EAST[0]
+    assert isinstance(next_step(quota, job, barred, random=random.random), GiveUp)
+    barred.freed("aws")
+    assert isinstance(first_step(a_job(EAST), barred), GiveUp)
+
+
+@pytest.mark.parametrize(
+    ("fault", "other", "counts"),
+    [
+        ({}, {}, True),
+        ({}, {"region": "us-west-2"}, False),
+        ({"scope": ACCOUNT}, {"region": "us-west-2"}, True),
+        ({}, {"vendor": "gcp"}, False),
+        ({}, {"allocation": "SPOT"}, False),
+        ({"family": True}, {"server": "c5.large"}, True),
+        ({"family": True}, {"server": "g6.xlarge"}, False),
+        ({"gpus": True}, {"gpus": 1}, True),
+        ({"gpus": True}, {}, False),
+    ],
+)
+def test_which_servers_use_a_quota_up(fault: dict[str, Any], other: dict[str, Any], counts: bool) -> None:
+    """The same vendor and market, the same region but for a quota of the account, and what it counts."""
+    job = replace(a_job(), region="us-east-1")
+    assert counts_towards(a_fault(Refusal.QUOTA, **fault), job, replace(job, **other)) is counts
 
 
 def test_a_quota_of_the_account_ends_it_at_once_for_whatever_it_counts() -> None:
