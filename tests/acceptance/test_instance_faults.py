@@ -199,7 +199,7 @@ def test_what_befalls_one_instance_ends_in_words_and_touches_no_other(
 def await_outcome(world: Emulated, server: str, sweep: sweeping.Running) -> Instance:
     """The instance of a type, as soon as the first scenario has ended on it."""
     deadline = time.monotonic() + 400
-    while (instance := instance_of(world, server)) is None or not has_an_outcome(instance):
+    while not ((instance := instance_of(world, server)) and has_an_outcome(instance)):
         assert sweep.process.poll() is None, sweep.said()
         assert time.monotonic() < deadline, sweep.said()
         time.sleep(0.2)
@@ -212,7 +212,7 @@ def test_a_resumed_sweep_keeps_a_live_server_that_is_silent_and_replaces_one_tha
     """Kill -9, and the server is taken back: another is made. Kill -9, and its network is cut a while: none is made."""
     sweeping.hetzner_catalogue(benchctl, tmp_path, "cx42")
     suite = sweeping.write_suite(tmp_path, "some", "{pp: {16: 0.01}, tg: {16: 0.01, 128: 0.01}}")
-    paced = sweeping.write_paced_llama_bench(tmp_path / "llama-bench", {"pp16": 0.2, "tg16": 0.5, "tg128": 12.0})
+    paced = sweeping.write_paced_llama_bench(tmp_path / "llama-bench", {"pp16": 0.2, "tg16": 0.5, "tg128": 30.0})
     options = ("--vendors", "hetzner", "--servers", "cx42", "--suite", str(suite), "--llama-bench", str(paced))
     sweep = begin("sweep", *options, *sweeping.SYNTHETIC)
     await_outcome(backed_world, "cx42", sweep)
