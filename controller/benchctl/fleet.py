@@ -192,6 +192,7 @@ class RentedServers:
         self._warned = False
         self._gone = 0
         self._postponed: dict[str, int] = {}
+        self._said_to_wait: set[str] = set()
         self._changed = threading.Event()
         # a thread for each server that may exist: one that waits for SSH, or until it may ask again, keeps no other
         self._up = ThreadPoolExecutor(max(1, ledger.request.concurrency), thread_name_prefix="rent")
@@ -239,10 +240,13 @@ class RentedServers:
                 self._ready.append(job)
             else:
                 self._waiting.append(job.job)
+                # of an earlier start: whatever became of it, what follows begins with nothing
+                self.release(job)
 
     def hold(self, job: JobState) -> None:
         """A job uses its server already."""
-        self._using.add(job.job)
+        if job.rented:
+            self._using.add(job.job)
 
     def advance(self) -> None:
         """See :class:`Fleet`."""
@@ -257,7 +261,7 @@ class RentedServers:
             if job.vendor in self._stopped_vendors:
                 self._waiting.remove(job.job)
                 self._failed.append((job, self._stopped_vendors[job.vendor]))
-        wanting = Counter(self._ledger.job(name).vendor for name in self._waiting)
+        wanting = Counter() if self._full else self._wanting()
         for name in list(self._waiting):
             if self._full:
                 break
@@ -284,16 +288,20 @@ class RentedServers:
         return len(self._alive) >= self._ledger.request.concurrency or self._busy_engines().total() >= ENGINES
 
     def _room_for(self, job: JobState, wanting: Counter[str]) -> bool:
-        """Whether a job may start; ``wanting`` is how many wait at each vendor."""
-        if self._alive and self._postponed.get(job.job) == self._gone:
+        """Whether a job may start; ``wanting`` is how many could at each vendor."""
+        return self._could_start(job) and self._engine_for(job.vendor, wanting) and self._affordable(job)
+
+    def _could_start(self, job: JobState) -> bool:
+        """Whether a job may start where there is an engine, and money."""
+        if job.job in self._returning or self._postponed.get(job.job) == self._gone:
             return False
         vendors = Counter(self._ledger.job(name).vendor for name in self._alive)
-        return (
-            vendors[job.vendor] < self._ledger.request.per_vendor
-            and self._engine_for(job.vendor, wanting)
-            and self._affordable(job)
-            and not self._rental.held(job)
-        )
+        return vendors[job.vendor] < self._ledger.request.per_vendor and not self._rental.held(job)
+
+    def _wanting(self) -> Counter[str]:
+        """How many jobs could start at each vendor."""
+        waiting = [self._ledger.job(name) for name in self._waiting]
+        return Counter(job.vendor for job in waiting if self._could_start(job))
 
     def _engine_for(self, vendor: str, wanting: Counter[str]) -> bool:
         """Whether an engine is free for a vendor; one is kept for each other that has none and wants one."""
@@ -318,12 +326,15 @@ class RentedServers:
         return may_start(job, jobs, self._budget, now)
 
     def _give_up_if_broke(self) -> None:
-        """Where nothing is alive that could turn out cheaper, what can't be paid now can't be paid later."""
+        """Where nothing is alive that could turn out cheaper, what can't be paid now can't be paid later.
+
+        A server that could not be destroyed is none of these: what it costs is not known to end.
+        """
         if self._renting or self._using or self._returning or self._ready:
             return
         for name in list(self._waiting):
             job = self._ledger.job(name)
-            if not self._affordable(job):
+            if self._postponed.get(name) == self._gone or not self._affordable(job):
                 self._waiting.remove(name)
                 self._failed.append((job, f"the budget does not cover it: {raise_it(self._ledger.sweep)}"))
 
@@ -424,25 +435,29 @@ class RentedServers:
             if error.vendor_stopped:
                 self._stopped_vendors[job.vendor] = error.problem
             if error.later:
-                self._postpone(job, error.problem)
+                self._postpone(job, error)
             elif not error.cancelled:
                 self._gone += 1
                 self._failed.append((job, error.problem))
         except LeakError as error:
+            self._gone += 1
             self._leak(name, error)
             self._failed.append((self._ledger.job(name), str(error)))
         except Exception as error:  # noqa: BLE001 - whatever befalls one job, the servers of the others are given back
+            self._gone += 1
             self._failed.append((self._ledger.job(name), told(error)))
             self.release(self._ledger.job(name))
         else:
             self._using.add(name)
             self._ready.append(job)
 
-    def _postpone(self, job: JobState, why: str) -> None:
-        """Let a job wait, in its place in the row, until a server of the sweep is gone."""
-        if job.job not in self._postponed:
-            self._say(f"{job.job}: {why}")
-        self._postponed[job.job] = self._gone
+    def _postpone(self, job: JobState, why: GaveUpError) -> None:
+        """Let a job wait, in its place in the row: for money until a server is gone, else as the rental says."""
+        if job.job not in self._said_to_wait:
+            self._said_to_wait.add(job.job)
+            self._say(f"{job.job}: {why.problem}")
+        if why.money:
+            self._postponed[job.job] = self._gone
         rank = {one.job: number for number, one in enumerate(self._ledger.jobs)}
         before = sum(1 for name in self._waiting if rank[name] < rank[job.job])
         self._waiting.insert(before, job.job)
@@ -455,6 +470,9 @@ class RentedServers:
                 future.result()
             except LeakError as error:
                 self._leak(name, error)
+                if name in self._waiting:
+                    self._waiting.remove(name)
+                    self._failed.append((self._ledger.job(name), str(error)))
                 # what was measured is measured, and needs no new server; that the old one may live the error tells
                 measured = self._ledger.job(name).status == "finished"
                 self._ledger.update(name, status="finished" if measured else "failed", error=str(error))

@@ -423,6 +423,28 @@ def test_what_lies_about_being_gone_is_a_leak(bench: Bench, monkeypatch: pytest.
 
 
 @pytest.mark.usefixtures("no_ssh", "quick")
+def test_a_server_that_does_not_go_is_not_waited_for(
+    home: Home, world: Emulated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It uses a quota up, and nobody knows until when: who needs its place gives up, and the sweep can end."""
+    monkeypatch.setattr(rentals, "PROOF_SECONDS", 4.0)
+    bench = Bench(home, world, "fsn1", others=[replace(a_job("cx32"), places=(place("fsn1"),))])
+    try:
+        bench.rental.rent("cx22")
+        world.fault("lies", vendor="hetzner", call="delete", kind="server", times=99)
+        with pytest.raises(LeakError):
+            bench.rental.give_back("cx22")
+        world.limit("hetzner", servers=1)
+        with pytest.raises(GaveUpError, match="server limit exceeded") as caught:
+            bench.rental.rent("cx32")
+        assert not caught.value.later
+        world.mend()
+        bench.rental.give_back("cx22")
+    finally:
+        bench.engine.dispose()
+
+
+@pytest.mark.usefixtures("no_ssh", "quick")
 def test_a_delete_that_fails_is_tried_again(bench: Bench) -> None:
     """The engine's delete fails again and again, and the list lags: gone all the same, by the vendor's client."""
     bench.rental.rent("cx22")

@@ -117,9 +117,12 @@ def status(
 def exit_status(sweep: Mapping[str, Any]) -> int:
     """With what status ``benchctl sweep`` ended, or would have if its controller had not died. Pure."""
     from benchctl.ledger import ENDED
+    from benchctl.overview import INTERRUPTED
 
     if sweep["status"] == "stopped":
         return STOPPED
+    if sweep["status"] == INTERRUPTED:
+        return BenchctlError.exit_code
     alive = sweep["rented"]["alive"] if sweep["rented"] else ()
     statuses = {job["status"] for job in sweep["jobs"]}
     if statuses <= set(ENDED) and (alive or statuses - {"finished"}):

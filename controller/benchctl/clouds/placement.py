@@ -16,7 +16,8 @@ interrupted    another zone, twice at most
 words unknown  once more in another region
 =============  ======================================================================================================
 
-Every answer but giving up adds a try to the job, and no job has more than :data:`MOST_TRIES`: it always ends.
+Every answer but giving up and waiting for the sweep's own servers adds a try to the job, and no job has more than
+:data:`MOST_TRIES`: it always ends, as those servers do.
 """
 
 from __future__ import annotations
@@ -54,6 +55,9 @@ FIRST_WAIT, LONGEST_WAIT = 15.0, 300.0
 """Backing off, seconds: up to 15, 30, 60, ... 300, at random between nothing and that ("full jitter")."""
 
 EVERYWHERE = "*"
+
+_PASSING = (str(Refusal.THROTTLED), str(Refusal.OUTAGE))
+"""Refusals that say nothing of a place."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +185,11 @@ class Barred:
         with self._lock:
             self._bars[vendor] = tuple(one for one in self._bars.get(vendor, ()) if one.until is None)
 
+    def holds(self, vendor: str) -> bool:
+        """Whether anything is not tried at a vendor until servers of the sweep are gone."""
+        with self._lock:
+            return any(one.until is not None for one in self._bars.get(vendor, ()))
+
     def why(self, job: JobState, region: str) -> str:
         """Why a job is not tried in a region now, in the vendor's words; empty when it may be."""
         bar = self._bar(job, region)
@@ -234,7 +243,7 @@ def first_step(job: JobState, barred: Barred, *, allowed: Callable[[Place], bool
     stopped = barred.stopped(job.vendor)
     if stopped:
         return StopVendor(f"{job.vendor} is not asked any more by this sweep: {stopped}")
-    tried = _tried(job)
+    tried = _tried(job, passing=False)
     open_to_it = [one for one in job.places if allowed(one) and not _is_used(one, tried)]
     usable = [one for one in open_to_it if not barred.why(job, one["region"])]
     if usable:
@@ -318,7 +327,7 @@ def _again(fault: Fault, job: JobState, random: Callable[[], float]) -> WaitThen
     for one in reversed(job.attempts):
         if (one.get("region"), one.get("zone")) != (job.region, job.zone):
             break
-        if one.get("refusal") not in (str(Refusal.THROTTLED), str(Refusal.OUTAGE)):
+        if one.get("refusal") not in _PASSING:
             break
         row += 1
     here = _here(job)
@@ -334,16 +343,19 @@ def _here(job: JobState) -> Place | None:
 
 def _used_up(job: JobState, *, held: bool) -> tuple[set[str], set[tuple[str, str]]]:
     """Regions and zones that this job has tried, and that a new try would not find changed; the last try's, too."""
-    regions, zones = _tried(job)
+    regions, zones = _tried(job, passing=True)
     return regions, zones if held else zones | {(job.region, job.zone)}
 
 
-def _tried(job: JobState) -> tuple[set[str], set[tuple[str, str]]]:
-    """Regions and zones of a job's attempts, but for those where servers of the sweep were in the way."""
+def _tried(job: JobState, *, passing: bool) -> tuple[set[str], set[tuple[str, str]]]:
+    """Regions and zones of a job's attempts, but for those where servers of the sweep were in the way.
+
+    ``passing``: also those where the vendor was only asked too often, or could not be asked.
+    """
     regions: set[str] = set()
     zones: set[tuple[str, str]] = set()
     for one in job.attempts:
-        if one.get("held"):
+        if one.get("held") or (not passing and one.get("refusal") in _PASSING):
             continue
         region, zone = str(one.get("region") or ""), str(one.get("zone") or "")
         if one.get("refusal") == str(Refusal.QUOTA):

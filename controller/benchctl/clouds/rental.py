@@ -97,7 +97,8 @@ PERHAPS_MADE = (Refusal.ACCOUNT, Refusal.THROTTLED)
 
 OWN_SECONDS, COMING_SECONDS, GOING_SECONDS = 600.0, 60.0, 30.0
 """How long a quota is not asked for again that servers of this sweep use up: where they are there, where they are being
-made, which may fail yet, and where the last of them has just gone. It is at once where one of them goes meanwhile."""
+made, which may fail yet, and where the last of them has just gone. Where one of the vendor's servers is given back
+meanwhile it is asked for at once."""
 
 LAG_SECONDS = 180.0
 """How long a server that is gone may still count against a quota."""
@@ -119,13 +120,20 @@ class GaveUpError(BenchctlError):
         vendor_stopped: whether none of the vendor's other jobs needs to try either.
         cancelled: whether the user asked for the end meanwhile.
         later: whether it is other servers of this sweep that are in the way: there may be one when they are gone.
+        money: whether it is the budget that they are in the way of.
     """
 
     def __init__(
-        self, problem: str, *, vendor_stopped: bool = False, cancelled: bool = False, later: bool = False
+        self,
+        problem: str,
+        *,
+        vendor_stopped: bool = False,
+        cancelled: bool = False,
+        later: bool = False,
+        money: bool = False,
     ) -> None:
         super().__init__(problem)
-        self.vendor_stopped, self.cancelled, self.later = vendor_stopped, cancelled, later
+        self.vendor_stopped, self.cancelled, self.later, self.money = vendor_stopped, cancelled, later, money
 
 
 class LeakError(BenchctlError):
@@ -219,6 +227,7 @@ class Rental:
         self._proven: set[str] = set()
         self._began: dict[str, str] = {}
         self._idle: set[str] = set()
+        self._leaked: set[str] = set()
 
     # ── renting ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -235,7 +244,7 @@ class Rental:
             if isinstance(step, Later):
                 raise self._later(name, step.reason)
             if isinstance(step, GiveUp) and self._short_of_money(name):
-                raise self._later(name, _NO_MONEY)
+                raise self._later(name, _NO_MONEY, money=True)
             if isinstance(step, GiveUp | StopVendor):
                 raise GaveUpError(step.reason, vendor_stopped=isinstance(step, StopVendor))
             if isinstance(step, WaitThen):
@@ -273,9 +282,9 @@ class Rental:
 
     def held(self, job: JobState) -> bool:
         """Whether asking for a job's server is of no use until others of the sweep are gone: they use a quota up."""
-        return any(self._barred.held(job, one["region"]) for one in job.places) and isinstance(
-            self._first_step(job.job), Later
-        )
+        if not self._barred.holds(job.vendor):
+            return False
+        return isinstance(self._first_step(job.job), Later)
 
     @property
     def idle(self) -> frozenset[str]:
@@ -295,10 +304,14 @@ class Rental:
 
     def _short_of_money(self, name: str) -> bool:
         """Whether a job could be tried in another place, were it not for what others of the sweep may cost still."""
-        if self._budget is None or not any(one.alive for one in self._ledger.jobs if one.job != name):
+        if self._budget is None or not any(one.alive for one in self._others(name)):
             return False
         job = self._of_this_start(self._ledger.job(name))
         return not isinstance(first_step(job, self._barred), GiveUp)
+
+    def _others(self, name: str) -> list[JobState]:
+        """The sweep's other jobs, but those whose server could not be destroyed: nobody knows when it will be gone."""
+        return [one for one in self._ledger.jobs if one.job != name and one.job not in self._leaked]
 
     def _first_step(self, name: str) -> Step:
         job = self._ledger.job(name)
@@ -309,10 +322,10 @@ class Rental:
         began = self._began.setdefault(job.job, _iso(datetime.now(UTC)))
         return replace(job, attempts=tuple(one for one in job.attempts if one["at"] >= began))
 
-    def _later(self, name: str, why: str) -> GaveUpError:
+    def _later(self, name: str, why: str, *, money: bool = False) -> GaveUpError:
         """A job goes back to those that wait, because other servers of the sweep are in its way."""
         self._ledger.update(name, stage=PLANNED, status="waiting")
-        return GaveUpError(f"waits until others of the sweep's servers are gone: {why}", later=True)
+        return GaveUpError(f"waits until others of the sweep's servers are gone: {why}", later=True, money=money)
 
     def _in_our_own_way(self, job: JobState, fault: Fault) -> float:
         """How long a quota is not asked for again because the sweep's own servers use it up; 0 where they don't."""
@@ -320,8 +333,8 @@ class Rental:
             return 0.0
         seconds = 0.0
         lately = datetime.now(UTC) - timedelta(seconds=LAG_SECONDS)
-        for one in self._ledger.jobs:
-            if one.job == job.job or not one.launched_at or not counts_towards(fault, job, one):
+        for one in self._others(job.job):
+            if not one.launched_at or not counts_towards(fault, job, one):
                 continue
             if not one.alive:
                 going = one.gone_at is not None and datetime.fromisoformat(one.gone_at) > lately
@@ -380,7 +393,7 @@ class Rental:
         with ledger.held():
             # others may have taken the money while this one waited; asking and promising is one step
             if not self._affordable(name)(place):
-                raise self._later(name, _NO_MONEY)
+                raise self._later(name, _NO_MONEY, money=True)
             now = datetime.now(UTC)
             job = ledger.update(
                 name,
@@ -741,6 +754,15 @@ class Rental:
         Raises:
             LeakError: something is listed still, or nobody could be asked.
         """
+        try:
+            job = self._give_back(name, stage)
+        except LeakError:
+            self._leaked.add(name)
+            raise
+        self._leaked.discard(name)
+        return job
+
+    def _give_back(self, name: str, stage: str) -> JobState:
         job = self._note(name, stage=stage)
         cloud = cloud_of(job.vendor)
         self._doing(name, "being destroyed")

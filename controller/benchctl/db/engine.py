@@ -8,7 +8,6 @@ raises into a :class:`~benchctl.errors.DatabaseError` with one sentence.
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 from contextlib import contextmanager
 from pathlib import Path
@@ -142,9 +141,10 @@ def _parsed(url: str) -> URL:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as error:
-        hidden = re.sub("://.*@", "://", url)  # who logs in, and with which password
+        # not repeated: a password may stand in it
         raise DatabaseError(
-            f"'{hidden}' is not the URL of a database.", "Give sqlite:///PATH, postgresql://USER@HOST/NAME or a path."
+            "What is given is not the URL of a database.",
+            "Give sqlite:///PATH, postgresql://USER@HOST/NAME or a path (--db, BENCHCTL_DB).",
         ) from error
     backend = parsed.drivername.split("+")[0]
     if backend in ("postgresql", "postgres"):

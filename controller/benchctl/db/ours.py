@@ -101,7 +101,7 @@ class JobServer(Base):
 
 
 class JobTime(Base):
-    """Where the billed time of a job went: one row per cause, together the time between its start and its end."""
+    """Where the time of a job went, of what was billed: one row per cause; the rest has none."""
 
     __tablename__ = "job_time"
     __table_args__ = (ForeignKeyConstraint(["sweep_id", "job_id"], ["job.sweep_id", "job.job_id"]),)

@@ -45,12 +45,13 @@ class Rental:
         self.asked: list[str] = []
         self.idle: frozenset[str] = frozenset()
         self.waiting: set[str] = set()
+        self.waiting_for: dict[str, str] = {}
         self.clings_until: dict[str, threading.Event] = {}
         self.let: list[tuple[list[str], bool]] = []
         self._lock = threading.Lock()
 
     def held(self, job: JobState) -> bool:
-        return job.job in self.waiting
+        return job.job in self.waiting or self.waiting_for.get(job.job) in self.alive
 
     def rent(self, name: str) -> JobState:
         now = datetime.now(UTC)
@@ -230,6 +231,66 @@ def test_a_job_that_goes_on_is_not_judged_by_a_dear_place_of_before(home: Home, 
     assert bench.run() == (["gcp-0"], {})
 
 
+@pytest.mark.parametrize("request_", [{"per_vendor": 1}, {"concurrency": 1}, {}])
+def test_servers_of_before_go_before_anything_is_made(home: Home, made: list[Bench], request_: dict[str, int]) -> None:
+    """Taken up again after a kill: what was left of each job counts against money and quotas of all until it is gone.
+
+    Neither is a job that waits for them refused, nor does one wait for what only it would give back.
+    """
+    now = datetime.now(UTC)
+    left = [
+        replace(
+            job, stage="provisioning", launched_at=now.isoformat(), expires_at=(now + timedelta(hours=1)).isoformat(),
+            budget_per_hour=1.0,
+        )
+        for job in jobs("gcp", 2)
+    ]  # fmt: skip
+    bench = Bench(home, left, budget=2.2, **request_)
+    made.append(bench)
+    bench.rental.alive = {"gcp-0", "gcp-1"}
+    bench.rental.waiting_for = {"gcp-0": "gcp-1", "gcp-1": "gcp-0"}
+    ready, failed = bench.run()
+    assert (sorted(ready), failed) == (["gcp-0", "gcp-1"], {})
+
+
+def test_what_has_no_money_left_and_nobody_to_wait_for_is_given_up(home: Home, made: list[Bench]) -> None:
+    """Its cheap places are sold out, its dear ones too dear, and no other server will turn out cheaper."""
+    bench = Bench(home, jobs("gcp", 1), budget=2.0)
+    made.append(bench)
+    bench.rental.refuse["gcp-0"] = GaveUpError("waits until others are gone", later=True, money=True)
+    ready, failed = bench.run()
+    assert ready == []
+    assert "--budget" in failed["gcp-0"]
+    assert bench.rental.asked == ["gcp-0"]
+
+
+def test_who_waits_for_a_quota_waits_for_no_strangers_end(home: Home, made: list[Bench]) -> None:
+    """Its time is the rental's to say; a server of another vendor that measures for hours has nothing to do with it."""
+    bench = Bench(home, jobs("gcp", 1) + jobs("hcloud", 1))
+    made.append(bench)
+    bench.rental.refuse["gcp-0"] = GaveUpError("waits until others are gone", later=True)
+    with bench.fleet:
+        bench.fleet.take(bench.ledger.jobs)
+        advance_until(bench, lambda: bench.rental.alive == {"hcloud-0"} and bench.rental.asked.count("gcp-0") > 1)
+        del bench.rental.refuse["gcp-0"]
+        advance_until(bench, lambda: bench.rental.alive == {"gcp-0", "hcloud-0"})
+        bench.give_back_all()
+
+
+def test_a_vendor_that_can_start_nothing_keeps_no_engine_from_others(home: Home, made: list[Bench]) -> None:
+    """It has as many servers as it may have, or waits for a quota: the engine that is kept for it would be idle."""
+    bench = Bench(home, jobs("azure", 5) + jobs("gcp", 2) + jobs("hcloud", 1), concurrency=8, per_vendor=5)
+    made.append(bench)
+    bench.rental.go.clear()
+    bench.rental.waiting = {"gcp-0", "gcp-1", "hcloud-0"}
+    with bench.fleet:
+        bench.fleet.take(bench.ledger.jobs)
+        advance_until(bench, lambda: len(bench.rental.asked) == 4)
+        bench.rental.waiting.clear()
+        bench.rental.go.set()
+        bench.give_back_all()
+
+
 def test_what_the_budget_never_covers_is_said(home: Home, made: list[Bench]) -> None:
     """A job that is dearer than all of the budget fails with the reason; the others run."""
     bench = Bench(home, [*jobs("gcp", 1), *jobs("hcloud", 1, lifetime=36000)], budget=2.0)
@@ -341,7 +402,7 @@ def test_what_another_server_is_in_the_way_of_waits_for_its_end(home: Home, made
     """It is asked for once more when that one is gone, and not before; that is said once, and no job has failed."""
     bench = Bench(home, jobs("gcp", 2), concurrency=2)
     made.append(bench)
-    bench.rental.refuse["gcp-1"] = GaveUpError("waits until others are gone: limit of 1", later=True)
+    bench.rental.refuse["gcp-1"] = GaveUpError("waits until others are gone: limit of 1", later=True, money=True)
     with bench.fleet:
         bench.fleet.take(bench.ledger.jobs)
         advance_until(bench, lambda: bench.rental.alive == {"gcp-0"} and "gcp-1: waits" in " ".join(bench.said))
@@ -417,12 +478,13 @@ def test_whatever_ends_the_block_everything_is_given_back(home: Home, made: list
 
 def test_while_servers_are_out_of_reach_the_address_is_looked_at_now_and_then(home: Home, made: list[Bench]) -> None:
     """One look is for all servers in use, the loop never waits for it, and there are never two at once."""
-    made.append(bench := Bench(home, jobs("gcp", 3)))
+    own = [replace(job, lifetime_seconds=0) for job in jobs("ssh", 1)]
+    made.append(bench := Bench(home, [*jobs("gcp", 3), *own]))
     bench.rental.go.clear()
     with bench.fleet:
-        first, second, _ = bench.ledger.jobs
-        bench.fleet.hold(first)
-        bench.fleet.hold(second)
+        first, second, _, third = bench.ledger.jobs
+        for job in (first, second, third):  # one's own has no firewall of ours
+            bench.fleet.hold(job)
         for _ in range(3):
             bench.fleet.out_of_reach(first)
             bench.fleet.out_of_reach(second)

@@ -139,6 +139,12 @@ def test_a_quota_that_the_sweep_itself_uses_up_is_waited_for() -> None:
     assert where(first_step(job, barred)) == EAST[0]
 
 
+def test_a_place_that_was_only_busy_is_tried_by_who_has_waited_since() -> None:
+    """Throttled there, then out of money until another server was gone: the place is none the worse for it."""
+    job = failed(a_job(NORTH), NORTH[0], a_fault(Refusal.THROTTLED))
+    assert where(first_step(job, Barred())) == NORTH[0]
+
+
 def test_a_quota_that_is_used_up_for_a_while_is_tried_again_after_it() -> None:
     """Nobody may say that a server is gone; and what turns out to hold without any of ours holds for good."""
     now = [0.0]

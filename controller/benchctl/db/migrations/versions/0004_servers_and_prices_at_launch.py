@@ -42,3 +42,8 @@ def upgrade() -> None:
         "UPDATE raw_run SET fingerprint = '' WHERE EXISTS (SELECT 1 FROM job WHERE job.sweep_id = raw_run.sweep_id "
         "AND job.job_id = raw_run.job_id AND job.currency IS NOT NULL AND job.currency <> 'USD')"
     )
+    # an archive that is known by its checksum would not be opened
+    op.execute(
+        "UPDATE catalog_source SET sha256 = '' WHERE kind = 'results' AND EXISTS (SELECT 1 FROM raw_run WHERE "
+        "raw_run.origin = catalog_source.url AND raw_run.fingerprint = '')"
+    )
