@@ -123,6 +123,9 @@ def test_prices_at_launch_of_an_older_database(database_url: str, tmp_path: Path
             raw = "INSERT INTO raw_run (origin, path, fingerprint, sweep_id, job_id, ingested_at, damage) "
             raw += "VALUES ('o', :job, 'f', 's', :job, '2026-01-01 00:00:00.000000', '[]')"
             connection.execute(text(raw), values)
+        archive = "INSERT INTO catalog_source (url, kind, sha256, size_bytes, imported_at) "
+        archive += "VALUES ('o', 'results', 'sum', 1, '2026-01-01 00:00:00.000000')"
+        connection.execute(text(archive))
     older.dispose()
     newer = open_database(database_url)
     with newer.connect() as connection:
@@ -130,6 +133,8 @@ def test_prices_at_launch_of_an_older_database(database_url: str, tmp_path: Path
         assert [tuple(one) for one in jobs] == [("eur", None, None), ("none", None, None), ("usd", 0.5, None)]
         marks = connection.execute(text("SELECT job_id, fingerprint FROM raw_run ORDER BY 1"))
         assert [tuple(one) for one in marks] == [("eur", ""), ("none", "f"), ("usd", "f")]
+        # nor is the archive that they came from taken for one that is known
+        assert connection.execute(text("SELECT sha256 FROM catalog_source")).scalar_one() == ""
     newer.dispose()
 
 
