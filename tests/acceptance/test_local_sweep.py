@@ -58,6 +58,10 @@ TRIES = 3
 """A kill that came when nobody of its kind was there is tried again."""
 
 
+def _hear_hang_ups() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Machine:
     """One user's home, in which sweeps are run."""
 
@@ -89,6 +93,8 @@ class Machine:
             text=True,
             env=environment,
             start_new_session=True,
+            # tests that run under nohup would hand on that a closed terminal is ignored
+            preexec_fn=_hear_hang_ups,
         )
         self.started.append(process)
         return process

@@ -414,7 +414,8 @@ class GcpClient:
         url = f"{self._endpoint or f'https://{HOST}'}/compute/v1/projects/{self._project}/{path}"
         answer = self._session.get(url, params=parameters, timeout=HTTP_SECONDS)
         if answer.status_code >= 400:
-            raise exceptions.from_http_response(answer)
+            errors: Any = exceptions  # whose functions have no types
+            raise errors.from_http_response(answer)
         return str(answer.text)
 
     def _global(self, service: str) -> list[Any]:
