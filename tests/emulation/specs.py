@@ -69,8 +69,13 @@ def shared_spec(vendor: str, scope: str = "", **others: Any) -> SharedSpec:
     return replace(spec, **others)
 
 
-def ssh(folder: Path, address: str, user: str, host_key: str, *command: str) -> subprocess.CompletedProcess[str]:
-    """Log in with the sweep's key, as who expects ``host_key`` and believes nothing else; runs a command."""
+def ssh(
+    folder: Path, address: str, user: str, host_key: str, *command: str, wait_seconds: int = 60
+) -> subprocess.CompletedProcess[str]:
+    """Log in with the sweep's key, as who expects ``host_key`` and believes nothing else; runs a command.
+
+    ``wait_seconds``: for an answer; a server that is there may be slow, and one that is gone never answers.
+    """
     key, known = folder / "ssh-key", folder / "ssh-known"
     key.write_text(key_pair("login")[1])
     key.chmod(0o600)
@@ -81,7 +86,7 @@ def ssh(folder: Path, address: str, user: str, host_key: str, *command: str) -> 
         "UserKnownHostsFile": known,
         "GlobalKnownHostsFile": "/dev/null",
         "IdentitiesOnly": "yes",
-        "ConnectTimeout": "60",
+        "ConnectTimeout": str(wait_seconds),
         "ControlPath": "none",
     }
     flags = [f"-o{name}={value}" for name, value in options.items()]

@@ -506,4 +506,5 @@ def test_the_host_key_is_known_before_the_first_connection(backed_world: Emulate
     assert login.stdout.strip() == "root", login.stderr
     assert refuses_another_host_key(tmp_path, address, CLOUD.user(spec))
     engine.destroy("job")
-    assert ssh(tmp_path, address, CLOUD.user(spec), spec.host_key.public, "id -un").returncode == 255
+    gone = ssh(tmp_path, address, CLOUD.user(spec), spec.host_key.public, "id -un", wait_seconds=5)
+    assert gone.returncode == 255

@@ -413,4 +413,5 @@ def test_the_host_key_is_known_before_the_first_connection(backed_world: Emulate
         ran = ssh(tmp_path, addresses[spec.name], CLOUD.user(spec), spec.host_key.public, asked)
         assert ran.stdout.splitlines() == ["root", "[InstanceSetup]", "set_host_keys = false"], ran.stderr
     engine.destroy("jobs")
-    assert ssh(tmp_path, addresses[spec.name], CLOUD.user(spec), spec.host_key.public, "id").returncode == 255
+    gone = ssh(tmp_path, addresses[spec.name], CLOUD.user(spec), spec.host_key.public, "id", wait_seconds=5)
+    assert gone.returncode == 255
