@@ -15,6 +15,9 @@
 
 from __future__ import annotations
 
+INTERRUPTED = 130
+"""Exit status of what its user ended, as shells give it for Ctrl-C: 128 and the signal's number."""
+
 
 class BenchctlError(Exception):
     """What went wrong, as one sentence, and what mends it."""

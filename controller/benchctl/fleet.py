@@ -261,17 +261,24 @@ class RentedServers:
             if job.vendor in self._stopped_vendors:
                 self._waiting.remove(job.job)
                 self._failed.append((job, self._stopped_vendors[job.vendor]))
-        wanting = Counter() if self._full else self._wanting()
-        for name in list(self._waiting):
-            if self._full:
-                break
-            job = self._ledger.job(name)
-            if self._room_for(job, wanting):
-                # the expiry is noted before the next job is looked at, so that its money is committed
-                self._waiting.remove(name)
-                wanting[job.vendor] -= 1
-                self._renting[name] = self._submit(self._up, self._rent, name)
+        if not self._full:
+            self._start_in_turn()
         self._give_up_if_broke()
+
+    def _start_in_turn(self) -> None:
+        """Start what may start, in the order of the row, until there is no room for any."""
+        there = Counter(self._ledger.job(name).vendor for name in self._alive)
+        able = [job for job in map(self._ledger.job, self._waiting) if self._could_start(job, there)]
+        wanting = Counter(job.vendor for job in able)
+        for job in able:
+            if self._room_for(job, there, wanting):
+                # the expiry is noted before the next job is looked at, so that its money is committed
+                self._waiting.remove(job.job)
+                there[job.vendor] += 1
+                wanting[job.vendor] -= 1
+                self._renting[job.job] = self._submit(self._up, self._rent, job.job)
+                if self._full:
+                    break
 
     @property
     def _alive(self) -> list[str]:
@@ -287,21 +294,15 @@ class RentedServers:
         """Whether nothing may start, whatever it is."""
         return len(self._alive) >= self._ledger.request.concurrency or self._busy_engines().total() >= ENGINES
 
-    def _room_for(self, job: JobState, wanting: Counter[str]) -> bool:
-        """Whether a job may start; ``wanting`` is how many could at each vendor."""
-        return self._could_start(job) and self._engine_for(job.vendor, wanting) and self._affordable(job)
+    def _room_for(self, job: JobState, there: Counter[str], wanting: Counter[str]) -> bool:
+        """Whether a job may start; ``there`` is how many servers each vendor has, ``wanting`` how many could start."""
+        return self._could_start(job, there) and self._engine_for(job.vendor, wanting) and self._affordable(job)
 
-    def _could_start(self, job: JobState) -> bool:
+    def _could_start(self, job: JobState, there: Counter[str]) -> bool:
         """Whether a job may start where there is an engine, and money."""
         if job.job in self._returning or self._postponed.get(job.job) == self._gone:
             return False
-        vendors = Counter(self._ledger.job(name).vendor for name in self._alive)
-        return vendors[job.vendor] < self._ledger.request.per_vendor and not self._rental.held(job)
-
-    def _wanting(self) -> Counter[str]:
-        """How many jobs could start at each vendor."""
-        waiting = [self._ledger.job(name) for name in self._waiting]
-        return Counter(job.vendor for job in waiting if self._could_start(job))
+        return there[job.vendor] < self._ledger.request.per_vendor and not self._rental.held(job)
 
     def _engine_for(self, vendor: str, wanting: Counter[str]) -> bool:
         """Whether an engine is free for a vendor; one is kept for each other that has none and wants one."""

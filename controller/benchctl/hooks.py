@@ -16,10 +16,9 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from benchctl.errors import UsageError
-from benchctl.request import is_address
+from benchctl.request import is_web_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -51,7 +50,7 @@ def settled(hook: str) -> str:
     Raises:
         UsageError: it can't be split into words, or is an address that is none.
     """
-    if _is_address(hook) and not (is_address(hook) and urlsplit(hook).hostname):
+    if _is_address(hook) and not is_web_address(hook):
         raise UsageError("The hook's address is not valid.", "Give one as https://HOST/PATH.")
     if not hook.strip() or _is_address(hook):
         return hook

@@ -152,6 +152,11 @@ def is_address(url: str) -> bool:
     return bool(parts.scheme)
 
 
+def is_web_address(url: str) -> bool:
+    """Whether ``url`` is one of HTTP or HTTPS, with a host."""
+    return is_address(url) and urlsplit(url).scheme in ("http", "https") and bool(urlsplit(url).hostname)
+
+
 def _without_password(url: str) -> str:
     parts = urlsplit(url)
     return url if "@" not in parts.netloc else parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

@@ -104,15 +104,23 @@ def engine(home: Home) -> Iterator[Engine]:
     engine.dispose()
 
 
-def cut_and_resumed(
+class KilledAfterTheFacts(KilledOnce):
+    """The same, when it has learnt what the host is; what is to be put there it is not told until the kill."""
+
+    held, told = "llama_bench_source", ""
+    last = "llama_bench_host_info"
+
+
+@pytest.mark.parametrize("kind", [KilledOnce, KilledAfterTheFacts])
+def test_ansible_that_is_killed_between_two_tasks_fails_the_job_and_resume_goes_on(
     home: Home,
     engine: Engine,
     llama_bench: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    kind: type[AnsiblePlaybook],
-) -> tuple[pipeline.Report, pipeline.Report]:
-    """What comes of a sweep of this machine whose Ansible dies once, and of its resumption."""
+    kind: type[KilledOnce],
+) -> None:
+    """A job of which nothing is known to have failed is not one that has finished, nor one that is prepared."""
     # a lock of one's own: other measurements on this machine are none of this test's business
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     suite = tmp_path / "one.yml"
@@ -134,35 +142,12 @@ def cut_and_resumed(
 
     playbook = kind(book.folder / "runs")
     cut = run(playbook)
+    assert playbook.killed
+    assert cut.status == "failed"
+    assert "Ansible ended" in str(cut.jobs[0].error)
     pipeline.resumable(home, book.sweep)
-    return cut, run(playbook)
-
-
-def test_ansible_that_is_killed_between_two_tasks_fails_the_job_and_resume_goes_on(
-    home: Home, engine: Engine, llama_bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A job of which nothing is known to have failed is not one that has finished."""
-    cut, whole = cut_and_resumed(home, engine, llama_bench, tmp_path, monkeypatch, KilledOnce)
-    assert cut.status == "failed"
-    assert "Ansible ended" in str(cut.jobs[0].error)
+    whole = run(playbook)
     assert whole.status == "finished"
-    assert whole.outcomes == {"ok": 1}
-
-
-class KilledAfterTheFacts(KilledOnce):
-    """The same, when it has learnt what the host is; what is to be put there it is not told until the kill."""
-
-    held, told = "llama_bench_source", ""
-    last = "llama_bench_host_info"
-
-
-def test_ansible_that_is_killed_after_the_facts_has_prepared_nothing(
-    home: Home, engine: Engine, llama_bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """That the host is known is not enough: llama-bench may be missing there."""
-    cut, whole = cut_and_resumed(home, engine, llama_bench, tmp_path, monkeypatch, KilledAfterTheFacts)
-    assert cut.status == "failed"
-    assert "Ansible ended" in str(cut.jobs[0].error)
     assert whole.outcomes == {"ok": 1}
 
 

@@ -24,7 +24,7 @@ from llama_bench_core.web import LOOPBACK, PASSING, make_opener, shown
 from benchctl import __version__
 from benchctl.catalog.files import read_file
 from benchctl.errors import BenchctlError, UsageError
-from benchctl.request import is_address
+from benchctl.request import is_web_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,7 +92,7 @@ def pull(
         BenchctlError: it can't be fetched, or is not what it should be; what lay in the cache is untouched.
         UsageError: the URL is none, or the file is not a Spare Cores database.
     """
-    if not is_address(url) or urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+    if not is_web_address(url):
         raise UsageError(f"'{url}' is not an address that can be fetched.", "Give an https:// URL.")
     expected = sha256.lower() if sha256 else None
     folder.mkdir(parents=True, exist_ok=True)

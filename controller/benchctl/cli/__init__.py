@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from benchctl import __version__
-from benchctl.errors import BenchctlError
+from benchctl.errors import INTERRUPTED, BenchctlError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2 if isinstance(error, click.UsageError) else 1)
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # the reader (head, less) has seen enough; nothing is wrong
         sys.stderr.close()

@@ -64,7 +64,7 @@ def totals(planned: Plan) -> Iterator[str]:
     for job in planned.running:
         groups[job.server.vendor, job.server.price.currency if job.server.price else ""].append(job)
     for (vendor, currency), jobs in sorted(groups.items()):
-        count = f"{len(jobs)} server{'s' if len(jobs) != 1 else ''}"
+        count = _servers(jobs)
         if not currency:
             yield f"{vendor}: {count}, of unknown price."
             continue
@@ -91,15 +91,17 @@ def _all_together(planned: Plan) -> Iterator[str]:
         if job.server.price:
             costs[job.server.price.currency] += expected_cost(job) or 0.0
     told = " + ".join(f"{number(cost, 2)} {currency}" for currency, cost in sorted(costs.items()))
-    parts = (
-        [f"{len(jobs)} server{'s' if len(jobs) != 1 else ''}", f"about {told}"] if told else [f"{len(jobs)} servers"]
-    )
+    parts = [_servers(jobs), *([f"about {told}"] if told else [])]
     if all(job.expected_seconds is not None for job in jobs):
         most, of_vendor = planned.at_once
         parts.append(f"in about {duration(whole_seconds(jobs, most, of_vendor))} with {most} at once")
         if of_vendor < most:
             parts[-1] += f", {of_vendor} of one vendor"
     yield f"All together: {', '.join(parts)}."
+
+
+def _servers(jobs: Sequence[JobPlan]) -> str:
+    return f"{len(jobs)} server{'s' if len(jobs) != 1 else ''}"
 
 
 def of_budget(planned: Plan) -> Iterator[str]:

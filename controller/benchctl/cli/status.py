@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from benchctl import errors
 from benchctl.cli.render import Column, Output, emit, emit_json, moment, number, output_options
 from benchctl.errors import BenchctlError, JobsFailedError
 
@@ -22,9 +23,6 @@ FOLLOW_SECONDS = 1.0
 
 LINE = 200
 """The most characters of what --follow says where there is no terminal, whose width would be the limit."""
-
-STOPPED = 130
-"""Exit status of a sweep that its user stopped, and of who followed it."""
 
 SWEEP_COLUMNS = [
     Column("sweep_id", "sweep"),
@@ -120,7 +118,7 @@ def exit_status(sweep: Mapping[str, Any]) -> int:
     from benchctl.overview import INTERRUPTED
 
     if sweep["status"] == "stopped":
-        return STOPPED
+        return errors.INTERRUPTED
     if sweep["status"] == INTERRUPTED:
         return BenchctlError.exit_code
     alive = sweep["rented"]["alive"] if sweep["rented"] else ()

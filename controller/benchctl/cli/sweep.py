@@ -17,7 +17,7 @@ import click
 
 from benchctl.cli.options import FiniteRange, GroupedCommand
 from benchctl.cli.render import Column, Output, emit, emit_json, number, output_options
-from benchctl.errors import JobsFailedError, UsageError
+from benchctl.errors import INTERRUPTED, JobsFailedError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from benchctl.request import SweepRequest
 
     Command = TypeVar("Command", bound=Callable[..., Any])
-
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells give it: 128 and the signal's number."""
 
 WITH_RESUME = ("resume", "budget", "detach", "yes", "as_json", "query")
 """Options that go together with ``--resume``; the others are what the sweep was begun with."""

@@ -28,7 +28,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchctl.clouds.faults import ACCOUNT, GPU_FAMILY, Fault, family_of, fault_of
+from benchctl.clouds.faults import ACCOUNT, GPU_FAMILY, Fault, family_of
 from benchctl.refusals import Refusal
 
 if TYPE_CHECKING:
@@ -248,11 +248,11 @@ def first_step(job: JobState, barred: Barred, *, allowed: Callable[[Place], bool
     usable = [one for one in open_to_it if not barred.why(job, one["region"])]
     if usable:
         return TryAt(usable[0])
-    for one in open_to_it:
-        if barred.held(job, one["region"]):
-            return Later(barred.why(job, one["region"]))
+    later = _later(job, barred, open_to_it)
+    if later is not None:
+        return later
     if job.attempts:
-        return GiveUp(_sum_up(fault_of(job.vendor, str(job.attempts[-1].get("said") or "")), job))
+        return GiveUp(_sum_up(job))
     why = next((said for one in job.places if (said := barred.why(job, one["region"]))), "")
     if why:
         return GiveUp(f"Not tried, after what the vendor said of another server of this sweep: {why}")
@@ -285,7 +285,7 @@ def next_step(
     stopped = barred.stopped(job.vendor)
     if stopped:
         return StopVendor(f"{job.vendor} is not asked any more by this sweep: {stopped}")
-    give_up = GiveUp(_sum_up(fault, job))
+    give_up = GiveUp(_sum_up(job))
     if fault.everywhere or sum(not one.get("held") for one in job.attempts) >= MOST_TRIES or _too_often(fault, job):
         return give_up
     if fault.refusal in (Refusal.THROTTLED, Refusal.OUTAGE):
@@ -295,20 +295,21 @@ def next_step(
         if fault.refusal is Refusal.THROTTLED:
             return give_up
     used = _used_up(job, held=bool(hold_seconds))
-    left = [
-        one for one in job.places if not _is_used(one, used) and allowed(one) and not barred.why(job, one["region"])
-    ]
-    ordered = _in_order(fault, job, left)
+    open_to_it = [one for one in job.places if not _is_used(one, used) and allowed(one)]
+    ordered = _in_order(fault, job, [one for one in open_to_it if not barred.why(job, one["region"])])
     if ordered:
         return TryAt(ordered[0])
     if fault.refusal in (Refusal.TIMEOUT, Refusal.INTERRUPTED):
         here = _here(job)
         if here is not None and allowed(here):
             return TryAt(here)
-    for one in job.places:
-        if not _is_used(one, used) and allowed(one) and barred.held(job, one["region"]):
-            return Later(barred.why(job, one["region"]))
-    return give_up
+    return _later(job, barred, open_to_it) or give_up
+
+
+def _later(job: JobState, barred: Barred, places: Iterable[Place]) -> Later | None:
+    """That one of these places may be had when servers of the sweep are gone; nothing where none may."""
+    held = next((one for one in places if barred.held(job, one["region"])), None)
+    return None if held is None else Later(barred.why(job, held["region"]))
 
 
 def _too_often(fault: Fault, job: JobState) -> bool:
@@ -380,11 +381,11 @@ def _in_order(fault: Fault, job: JobState, places: Iterable[Place]) -> list[Plac
     return sorted(places, key=rank)
 
 
-def _sum_up(fault: Fault, job: JobState) -> str:
+def _sum_up(job: JobState) -> str:
     """Where it was tried and why it failed, in one sentence."""
     counted = Counter(str(one.get("refusal") or "unknown words") for one in job.attempts)
     tries = ", ".join(f"{count} x {name.replace('_', ' ')}" for name, count in sorted(counted.items()))
     regions = len({one.get("region") for one in job.attempts})
-    said = fault.said or "no words"
+    said = next((one.get("said") for one in reversed(job.attempts)), "") or "no words"
     where = f"{regions} region" + ("s" if regions != 1 else "")
     return f"No server after {len(job.attempts)} tries in {where} ({tries or 'none'}); said last: {said}"

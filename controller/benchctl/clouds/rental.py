@@ -261,7 +261,7 @@ class Rental:
                 fault = self._understood(self._ledger.job(name), error)
                 if fault.closed:
                     self._note_never_shared(self._ledger.job(name))
-            made = fault.refusal not in NEVER_MADE and self._was_made(self._ledger.job(name), fault)
+            made = self._was_made(self._ledger.job(name), fault)
             # nothing of a failed try may stay, also where the vendor says that nothing was made
             job = self.give_back(name, stage=PROVISIONING)
             if self._cancelled.is_set():
@@ -348,7 +348,7 @@ class Rental:
     def _was_made(self, job: JobState, fault: Fault) -> bool:
         """Whether a failed try may have made a server that the vendor bills; where nobody knows, it may."""
         if fault.refusal not in PERHAPS_MADE:
-            return True
+            return fault.refusal not in NEVER_MADE
         cloud = cloud_of(job.vendor)
         try:
             held = any(one.name == job.host and one.id for one in self._stacks.resources(self.stack(job.job)))

@@ -9,7 +9,6 @@ are counted as such.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from benchctl.budget import billed_seconds
+from benchctl.budget import BILLED_BY_THE_HOUR, billed_seconds
 from benchctl.db import queries
 from benchctl.db.hosts import OWN
 from benchctl.db.naming import find_vendor
 from benchctl.db.prices import USD, Terms, factors, newest_rates, offers, price_at_launch
 from benchctl.db.schema import Job, JobServer, JobTime, Sweep
+from benchctl.ledger import ENDED
 from benchctl.replan import plan_again, price_given, request_of
 from benchctl.savings import CAUSES, hints
 from benchctl.unmeasured import was_billed
@@ -47,11 +47,6 @@ FROM_CATALOGUE = "catalogue"
 BY_SERVERS = "servers"
 BY_RUN = "run"
 """What a run's billed time is: the lives of its servers, or the time between its start and its end."""
-
-_ENDED = ("finished", "stopped", "failed")
-
-STARTED_HOURS = ("hcloud", "upcloud")
-"""Vendors that bill every hour that was started; of runs without their servers' lives only a note reckons with it."""
 
 NOT_RECORDED = "not_recorded"
 """Billed time that no row of ``job_time`` has: booting, giving back, the rest of a begun hour, runs without rows."""
@@ -236,7 +231,7 @@ def _bills(session: Session, terms: Terms, vendor: str | None, sweep: str | None
             lives = servers.get((job.sweep_id, job.job_id), [])
             alive += sum(life.gone_at is None for life in lives)
             bills += _of_servers(job, lives, prices, known, now)
-        elif (job.servers_rented == 0 and job.status in _ENDED) or not was_billed(job.exit_code, job.error):
+        elif (job.servers_rented == 0 and job.status in ENDED) or not was_billed(job.exit_code, job.error):
             refused += 1
         elif job.started_at is None or job.ended_at is None or job.servers_rented == 0:
             open_ended += 1
@@ -434,13 +429,15 @@ def _billing_notes(bills: Sequence[Bill]) -> Iterator[str]:
             f"{len(unpriced)} runs on {servers} servers, {hours:.1f} h, have no price on these terms "
             "(--flagged counts doubtful ones)."
         )
-    for vendor in STARTED_HOURS:
+    # of runs whose servers' lives are on record the bill itself reckons with it
+    for vendor in sorted(BILLED_BY_THE_HOUR):
         its = [bill for bill in bills if bill.job.vendor_id == vendor and not bill.by_servers]
         if its:
-            started = sum(math.ceil(bill.seconds / 3600) for bill in its)
-            cost: dict[str, float] = defaultdict(float)
+            started, cost = 0, defaultdict[str, float](float)
             for bill in its:
-                cost[bill.currency or ""] += (bill.price_per_hour or 0.0) * math.ceil(bill.seconds / 3600)
+                begun = round(billed_seconds(vendor, bill.seconds) / 3600)
+                started += begun
+                cost[bill.currency or ""] += (bill.price_per_hour or 0.0) * begun
             money = [f"{amount:.2f} {currency}" for currency, amount in sorted(cost.items()) if currency]
             said = f", {' and '.join(money)}" if money else ""
             hours = sum(bill.seconds for bill in its) / 3600
